@@ -1,0 +1,1 @@
+"""AWS as the rest of the operator sees it. Nothing outside this folder knows an AWS API."""

@@ -1,0 +1,218 @@
+"""What the operator asks of a cloud, in its own terms.
+
+The protocols are implemented twice: by `kip.cloud.ec2` over AWS and by `kip.cloud.fake` in memory. One contract
+suite (`tests/contract`) runs against both. Every method may raise the errors of `kip.cloud.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+Market = Literal["on-demand", "spot"]
+InstanceState = Literal["pending", "running", "shutting-down", "terminated", "stopping", "stopped"]
+
+#: States in which an instance still has a machine, or may get one back.
+LIVE_STATES: frozenset[InstanceState] = frozenset(("pending", "running", "stopping", "stopped"))
+#: States from which an instance never returns.
+GONE_STATES: frozenset[InstanceState] = frozenset(("shutting-down", "terminated"))
+ALL_STATES: frozenset[InstanceState] = LIVE_STATES | GONE_STATES
+
+#: EC2 refuses longer client tokens (RunInstances, "ClientToken").
+MAX_CLIENT_TOKEN = 64
+#: EC2's limit for user data in bytes, before base64.
+MAX_USER_DATA = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchRequest:
+    """One RunInstances call for up to `count` equal instances.
+
+    Two requests with the same `client_token` must be equal in every field: EC2 compares the parameters and refuses
+    a token that comes back with others.
+    """
+
+    client_token: str
+    count: int
+    instance_type: str
+    image_id: str
+    subnet_id: str
+    security_group_ids: tuple[str, ...]
+    user_data: bytes
+    market: Market = "on-demand"
+    root_volume_gib: int | None = None
+    """Size of the encrypted root volume; None leaves volume and encryption as the image says."""
+    root_device_name: str = "/dev/xvda"
+    """`Image.root_device_name`; used only together with `root_volume_gib`."""
+    instance_profile: str | None = None
+    """Name or ARN."""
+    associate_public_ip: bool | None = None
+    """None leaves it to the subnet's setting."""
+    hop_limit: int = 1
+    """IMDSv2 response hop limit: 2 lets a pod reach the metadata service, 1 does not."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Put on the instances, their volumes and network interfaces."""
+    secondary_private_ips: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """An EC2 instance as DescribeInstances shows it."""
+
+    id: str
+    state: InstanceState
+    instance_type: str
+    zone: str
+    subnet_id: str | None = None
+    """None once AWS has forgotten the network of a terminated instance; so too the addresses."""
+    private_ip: str | None = None
+    secondary_ips: tuple[str, ...] = ()
+    launch_index: int = 0
+    """Position in its batch (`ami-launch-index`): tells which instance belongs to which cell."""
+    client_token: str = ""
+    launch_time: datetime
+    tags: Mapping[str, str] = field(default_factory=dict)
+    market: Market = "on-demand"
+    state_reason: str | None = None
+    """AWS's words for the last change of state, `Code: message`, for example
+    `Client.UserInitiatedShutdown: User initiated shutdown`."""
+
+    @property
+    def pod_ip(self) -> str | None:
+        """The address given to the pod: the first secondary one of the first network interface."""
+        return self.secondary_ips[0] if self.secondary_ips else None
+
+    @property
+    def gone(self) -> bool:
+        """True when the instance will never run again."""
+        return self.state in GONE_STATES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpec:
+    """Which machine image to look for (`bootImageSpec` of provider.yaml)."""
+
+    ids: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """DescribeImages filters, name to values, for example `{"name": ("amazon-eks-node-al2023-x86_64-*",)}`."""
+
+    def __str__(self) -> str:
+        parts = [f"id in {','.join(self.ids)}"] if self.ids else []
+        parts += [f"owner in {','.join(self.owners)}"] if self.owners else []
+        parts += [f"{name} in {','.join(values)}" for name, values in sorted(self.filters.items())]
+        return "; ".join(parts) or "any image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A machine image."""
+
+    id: str
+    name: str
+    root_device_name: str
+    architecture: str
+    """As EC2 names it: `x86_64` or `arm64`."""
+    creation: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subnet:
+    """A subnet that cells may be launched into."""
+
+    id: str
+    vpc_id: str
+    cidr: str
+    zone: str
+    free_addresses: int
+    public: bool
+    """True when instances get a public address there unless told otherwise."""
+
+
+class Compute(Protocol):
+    """Machines."""
+
+    async def launch(self, request: LaunchRequest) -> tuple[Instance, ...]:
+        """Start 1 to `request.count` instances, sorted by launch index; fewer than asked for is no error.
+
+        Asked again with the same token, the same instances are returned in their present state and nothing is
+        started, so a call whose answer was lost (`Unreachable`) is repeated with the same request.
+
+        Raises:
+            InsufficientCapacity: AWS has not one such machine now.
+            QuotaExceeded: a limit of the account or subnet is reached.
+            TokenConflict: the token was used with other parameters, or its instances are terminated.
+            InvalidRequest: AWS refuses a parameter; repeating it changes nothing.
+            NotAuthorized, Throttled, Unreachable, CloudError.
+        """
+        ...
+
+    async def describe(
+        self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES
+    ) -> list[Instance]:
+        """Every instance that carries all of `tags` and is in one of `states`: one filtered, paged sweep.
+
+        EC2 is eventually consistent: an instance that `launch` has just returned may be missing for some seconds.
+        """
+        ...
+
+    async def describe_ids(self, ids: Collection[str]) -> list[Instance]:
+        """Those of `ids` that exist. A terminated instance is known for about an hour, an unknown id is left out."""
+        ...
+
+    async def terminate(self, ids: Collection[str]) -> None:
+        """End instances. Unknown and already terminated ids are fine."""
+        ...
+
+
+class Images(Protocol):
+    """Machine images."""
+
+    async def find(self, spec: ImageSpec) -> Image:
+        """The newest available image that matches.
+
+        Raises:
+            NotFound: none does.
+        """
+        ...
+
+
+class Network(Protocol):
+    """Where cells are put."""
+
+    async def subnet(self, subnet_id: str) -> Subnet:
+        """One subnet.
+
+        Raises:
+            NotFound: there is no such subnet.
+        """
+        ...
+
+    async def subnets(
+        self, *, vpc_id: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> list[Subnet]:
+        """The subnets of a VPC and with all of `tags`, sorted by id; without both, those of the default VPC."""
+        ...
+
+    async def vpc_cidrs(self, vpc_id: str) -> tuple[str, ...]:
+        """Every IPv4 range of the VPC, the primary one first."""
+        ...
+
+    async def ensure_cell_security_group(
+        self, *, cluster: str, vpc_id: str, extra_cidrs: Collection[str] = ()
+    ) -> str:
+        """Id of the security group `kip-<cluster>-cells`, created when missing and brought to the wanted rules.
+
+        Ingress: SSH (22) and all other traffic from the VPC's ranges and `extra_cidrs` (other pod networks); egress
+        as EC2 makes it, to everywhere. Rules that somebody added are left alone.
+
+        Raises:
+            NotAuthorized: names the permission that is missing.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Return if AWS answers and accepts our credentials: the cheapest call there is, for the node's condition."""
+        ...
