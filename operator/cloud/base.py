@@ -1,7 +1,7 @@
 """What the operator asks of a cloud, in its own terms.
 
-The protocols are implemented twice: by `kip.cloud.ec2` over AWS and by `kip.cloud.fake` in memory. One contract
-suite (`tests/contract`) runs against both. Every method may raise the errors of `kip.cloud.errors`.
+The protocols are implemented twice: by `kip.cloud.ec2` over AWS and by `kip.cloud.fake` in memory. One
+contract suite (`tests/contract`) runs against both. Every method may raise the errors of `kip.cloud.errors`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MAX_USER_DATA = 16 * 1024
 class LaunchRequest:
     """One RunInstances call for up to `count` equal instances.
 
-    Two requests with the same `client_token` must be equal in every field: EC2 compares the parameters and refuses
-    a token that comes back with others.
+    Two requests with the same `client_token` must be equal in every field: EC2 compares the parameters and
+    refuses a token that comes back with others.
     """
 
     client_token: str
@@ -97,7 +97,7 @@ class ImageSpec:
     ids: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
     filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """DescribeImages filters, name to values, for example `{"name": ("amazon-eks-node-al2023-x86_64-*",)}`."""
+    """DescribeImages filters, name to values, like `{"name": ("amazon-eks-node-al2023-x86_64-*",)}`."""
 
     def __str__(self) -> str:
         parts = [f"id in {','.join(self.ids)}"] if self.ids else []
@@ -154,12 +154,13 @@ class Compute(Protocol):
     ) -> list[Instance]:
         """Every instance that carries all of `tags` and is in one of `states`: one filtered, paged sweep.
 
-        EC2 is eventually consistent: an instance that `launch` has just returned may be missing for some seconds.
+        EC2 is eventually consistent: an instance that `launch` has just returned may be missing for
+        some seconds.
         """
         ...
 
     async def describe_ids(self, ids: Collection[str]) -> list[Instance]:
-        """Those of `ids` that exist. A terminated instance is known for about an hour, an unknown id is left out."""
+        """Those of `ids` that exist; others are left out. Terminated ones are known for an hour or so."""
         ...
 
     async def terminate(self, ids: Collection[str]) -> None:
@@ -193,7 +194,7 @@ class Network(Protocol):
     async def subnets(
         self, *, vpc_id: str | None = None, tags: Mapping[str, str] | None = None
     ) -> list[Subnet]:
-        """The subnets of a VPC and with all of `tags`, sorted by id; without both, those of the default VPC."""
+        """The subnets of a VPC that carry all of `tags`, by id; without both, those of the default VPC."""
         ...
 
     async def vpc_cidrs(self, vpc_id: str) -> tuple[str, ...]:
@@ -203,10 +204,10 @@ class Network(Protocol):
     async def ensure_cell_security_group(
         self, *, cluster: str, vpc_id: str, extra_cidrs: Collection[str] = ()
     ) -> str:
-        """Id of the security group `kip-<cluster>-cells`, created when missing and brought to the wanted rules.
+        """Id of the group `kip-<cluster>-cells`, created when missing and brought to the wanted rules.
 
-        Ingress: SSH (22) and all other traffic from the VPC's ranges and `extra_cidrs` (other pod networks); egress
-        as EC2 makes it, to everywhere. Rules that somebody added are left alone.
+        Ingress: SSH (22) and all other traffic from the VPC's ranges and `extra_cidrs` (other pod networks);
+        egress as EC2 makes it, to everywhere. Rules that somebody added are left alone.
 
         Raises:
             NotAuthorized: names the permission that is missing.
@@ -214,5 +215,5 @@ class Network(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Return if AWS answers and accepts our credentials: the cheapest call there is, for the node's condition."""
+        """Return if AWS answers and accepts our credentials: one cheap call for the node's conditions."""
         ...
