@@ -1,31 +1,33 @@
 """What one local world is: its name, its addresses and ports, and where everything of it lies.
 
-A world is a directory with a `world.json` in it. Everything that the parts of a world must agree on is decided
-once, when the world is made, and read from there by each of them: `World.open("kip")` makes it or reads it.
+A world is a directory with a `world.json` in it. Everything that the parts of a world must agree on is
+decided once, when the world is made, and read from there by each: `World.open("kip")` makes it or reads it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 import re
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from kip.local.addresses import NothingFreeError, free_network, free_ports, host_networks
+
 DEFAULT_NAME = "kip"
 
-_NAME = re.compile(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?")  # names interfaces (15 characters) and cgroups
-_DEFAULT_NETWORK = IPv4Network("10.77.0.0/24")
-_OTHER_NETWORKS = tuple(IPv4Network(f"10.{second}.0.0/24") for second in range(78, 100))
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,9}[a-z0-9])?")  # "kip-" and a name: 15 characters, an interface's most
+# The default world's first choice is the first one, which no other world takes.
+_NETWORKS = tuple(IPv4Network(f"10.{second}.0.0/24") for second in range(77, 100))
 
-# Where the search for each port begins; all below 32768, where the kernel starts to hand out ports of outgoing
-# connections, so that a port noted here is not taken by a passing client while its owner is restarted.
+# Where the search for each port begins; all below 32768, where the kernel starts to hand out ports of
+# outgoing connections, so that no passing client takes a port noted here while its owner is restarted.
 _PORTS: Mapping[str, int] = {
     "etcd": 2379,
     "etcd-peer": 2380,
@@ -43,7 +45,6 @@ _PORTS: Mapping[str, int] = {
 _LOOPBACK_PORTS = frozenset(
     {"etcd", "etcd-peer", "controller-manager", "scheduler", "dns-health", "operator"}
 )
-_PORT_SEARCH = 200
 
 
 class WorldError(Exception):
@@ -69,10 +70,7 @@ class World:
         """
         check_name(name)
         with _locked(states_directory()) as parent:
-            world = _read(parent / name) or _make(parent / name)
-            missing = _PORTS.keys() - world.ports.keys()
-            if missing:
-                world = _with_ports(world, _all_taken(parent))
+            world = _with_all_ports(_read(parent / name) or _make(parent / name))
             world.save()
             return world
 
@@ -90,8 +88,6 @@ class World:
             indent=2,
         )
         write_atomically(self.state / "world.json", text + "\n")
-
-    # Addresses -----------------------------------------------------------------------------------------------
 
     @property
     def host_address(self) -> IPv4Address:
@@ -125,8 +121,6 @@ class World:
         """The part's address as a URL without a path: `http://10.77.0.1:5000`."""
         host, port = self.address(part)
         return f"{scheme}://{host}:{port}"
-
-    # Paths ---------------------------------------------------------------------------------------------------
 
     @property
     def logs(self) -> Path:
@@ -174,6 +168,11 @@ class World:
         return self.state / "runc"
 
     @property
+    def host_interface(self) -> str:
+        """The host's interface in the world's VPC."""
+        return host_interface(self.name)
+
+    @property
     def cgroup(self) -> str:
         """The cgroup, relative to each hierarchy's root, below which every booted machine has its own."""
         return f"kip-local-{self.name}"
@@ -183,8 +182,13 @@ def check_name(name: str) -> None:
     """Raises WorldError for a name that cannot name a directory, an interface and a cgroup."""
     if not _NAME.fullmatch(name):
         raise WorldError(
-            f"world name {name!r}: expected at most 12 lower case letters, digits and dashes, a letter first"
+            f"world name {name!r}: expected at most 11 lower case letters, digits and dashes, a letter first"
         )
+
+
+def host_interface(name: str) -> str:
+    """The host's interface in the VPC of the world of that name."""
+    return f"kip-{name}"
 
 
 def states_directory() -> Path:
@@ -236,77 +240,42 @@ def _read(state: Path) -> World | None:
 
 
 def _make(state: Path) -> World:
-    cidrs, _ = taken = _all_taken(state.parent)
-    candidates = (_DEFAULT_NETWORK,) if state.name == DEFAULT_NAME else _OTHER_NETWORKS
-    free = [network for network in candidates if not any(network.overlaps(used) for used in cidrs)]
-    if not free:
-        raise WorldError(
-            f"no network is left for world {state.name!r}: {', '.join(map(str, candidates))} are in use on this "
-            "host; take a world down (kip local down --name …) or remove the interface that has it"
-        )
-    world = World(name=state.name, state=state, cidr=free[0], rooted=os.geteuid() == 0, ports={})
-    return _with_ports(world, taken)
+    others = all_worlds()
+    candidates = _NETWORKS if state.name == DEFAULT_NAME else _NETWORKS[1:]
+    used = [world.cidr for world in others] + host_networks(except_interface=host_interface(state.name))
+    try:
+        cidr = free_network(candidates, used)
+    except NothingFreeError as error:
+        raise WorldError(f"no network is left for world {state.name!r}; {error}") from error
+    return World(name=state.name, state=state, cidr=cidr, rooted=os.geteuid() == 0, ports={})
 
 
-def _all_taken(parent: Path) -> tuple[list[IPv4Network], set[int]]:
-    """Networks and ports that other worlds have, up or not, and networks that the host's interfaces have."""
-    worlds = all_worlds() if parent.is_dir() else []
-    networks = [world.cidr for world in worlds] + _host_networks()
-    return networks, {port for world in worlds for port in world.ports.values()}
-
-
-def _host_networks() -> list[IPv4Network]:
-    """Networks with a route on this host; the kernel lists them as little-endian hexadecimal numbers."""
-    networks = []
-    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
-        fields = line.split()
-        destination, mask = (int.from_bytes(bytes.fromhex(fields[i]), "little") for i in (1, 7))
-        if mask:
-            networks.append(IPv4Network((destination, bin(mask).count("1"))))
-    return networks
-
-
-def _with_ports(world: World, taken: tuple[list[IPv4Network], set[int]]) -> World:
-    used = set(taken[1])
-    ports = dict(world.ports)
-    for part, first in _PORTS.items():
-        if part not in ports:
-            ports[part] = _free_port(part, first, used)
-            used.add(ports[part])
-    return World(name=world.name, state=world.state, cidr=world.cidr, rooted=world.rooted, ports=ports)
-
-
-def _free_port(part: str, first: int, used: set[int]) -> int:
-    for port in range(first, first + _PORT_SEARCH):
-        if port not in used and _can_listen(port):
-            return port
-    raise WorldError(f"no port is free for {part}: tried {first} to {first + _PORT_SEARCH - 1}")
-
-
-def _can_listen(port: int) -> bool:
-    """Nobody listens there on any address: the world's own address may not exist yet."""
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(socket.AF_INET, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("0.0.0.0", port))
-            except OSError:
-                return False
-    return True
+def _with_all_ports(world: World) -> World:
+    wanted = {part: first for part, first in _PORTS.items() if part not in world.ports}
+    used = {port for other in all_worlds() for port in other.ports.values()} | {*world.ports.values()}
+    try:
+        return dataclasses.replace(world, ports={**world.ports, **free_ports(wanted, used)})
+    except NothingFreeError as error:
+        raise WorldError(str(error)) from error
 
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[Path]:
     """Holds the directory's lock: two worlds made at once must not choose the same network or port."""
+    handle = _lock(directory)
+    try:
+        yield directory
+    finally:
+        os.close(handle)
+
+
+def _lock(directory: Path) -> int:
     while True:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # `down` removes the directory with its last world: a lock on a removed directory holds off nobody.
-            with contextlib.suppress(FileNotFoundError):
-                if directory.stat().st_ino == os.fstat(handle).st_ino:
-                    yield directory
-                    return
-        finally:
-            os.close(handle)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        # The last world's end removes the directory, and a lock on a removed directory holds off nobody.
+        with contextlib.suppress(FileNotFoundError):
+            if directory.stat().st_ino == os.fstat(handle).st_ino:
+                return handle
+        os.close(handle)
