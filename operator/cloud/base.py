@@ -56,6 +56,18 @@ class LaunchRequest:
     """Put on the instances, their volumes and network interfaces."""
     secondary_private_ips: int = 1
 
+    def problem(self) -> str | None:
+        """What is wrong with this request in any cloud, or None: found before anything is asked of AWS."""
+        if self.count < 1:
+            return f"count must be at least 1, not {self.count}"
+        if not 0 < len(self.client_token) <= MAX_CLIENT_TOKEN or not self.client_token.isascii():
+            return (
+                f"the client token must have 1 to {MAX_CLIENT_TOKEN} ASCII characters: {self.client_token!r}"
+            )
+        if len(self.user_data) > MAX_USER_DATA:
+            return f"user data has {len(self.user_data)} bytes, EC2 takes at most {MAX_USER_DATA}"
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:

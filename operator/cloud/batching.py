@@ -1,0 +1,132 @@
+"""Many small calls at once become one: EC2 counts requests, not the instances in them.
+
+A bucket collects items until nothing new has come for a while, until it is as old as allowed, or until it is full;
+then one call is made for all of them and each caller gets the results of its own items.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item", bound=Hashable)
+Result = TypeVar("Result")
+Key = Hashable
+
+Sleep = Callable[[float], Awaitable[None]]
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """When a bucket is sent."""
+
+    idle: float
+    """Seconds without a new item."""
+    longest: float
+    """Seconds since the first item, whatever comes in."""
+    most_items: int
+    """Items that fill a bucket."""
+
+
+@dataclass(slots=True, eq=False)
+class _Bucket(Generic[Item, Result]):
+    opened: float
+    touched: float
+    waiting: dict[Item, asyncio.Future[Result]] = field(default_factory=dict)
+    full: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Batcher(Generic[Item, Result]):
+    """Collects items into buckets and calls `execute(items)` once a bucket.
+
+    `execute` returns one result per item, in the items' order. Its exception goes to every caller with an item in
+    that bucket. Equal items in one bucket are asked for once.
+    """
+
+    def __init__(
+        self,
+        execute: Callable[[list[Item]], Awaitable[list[Result]]],
+        windows: Windows,
+        *,
+        key: Callable[[Item], Key] = lambda item: None,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._execute = execute
+        self._windows = windows
+        self._key = key
+        self._clock = clock
+        self._sleep = sleep
+        self._open: dict[Key, _Bucket[Item, Result]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, items: Iterable[Item]) -> list[Result]:
+        """The items' results, in order. A caller that is cancelled does not disturb others in its bucket.
+
+        Raises:
+            Exception: what `execute` raised for a bucket with one of the items.
+        """
+        futures = [self._enqueue(item) for item in items]
+        if not futures:
+            return []
+        await asyncio.wait(futures)
+        return [future.result() for future in futures]
+
+    async def close(self) -> None:
+        """Cancel what is under way and waiting."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _enqueue(self, item: Item) -> asyncio.Future[Result]:
+        key, now = self._key(item), self._clock()
+        bucket = self._open.get(key)
+        if bucket is None:
+            bucket = self._open[key] = _Bucket(opened=now, touched=now)
+            task = asyncio.create_task(self._collect_and_send(key, bucket))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        bucket.touched = now
+        future = bucket.waiting.setdefault(item, asyncio.get_running_loop().create_future())
+        if len(bucket.waiting) >= self._windows.most_items:
+            # Closed at once, not when its task wakes: the next item belongs to the next bucket.
+            del self._open[key]
+            bucket.full.set()
+        return future
+
+    async def _collect_and_send(self, key: Key, bucket: _Bucket[Item, Result]) -> None:
+        try:
+            await self._until_due(bucket)
+            if self._open.get(key) is bucket:
+                del self._open[key]
+            items = list(bucket.waiting)
+            results = await self._execute(items)
+            for item, result in zip(items, results, strict=True):
+                bucket.waiting[item].set_result(result)
+        except asyncio.CancelledError:
+            for future in bucket.waiting.values():
+                future.cancel()
+            raise
+        except Exception as error:
+            for future in bucket.waiting.values():
+                if not future.done():
+                    future.set_exception(error)
+                    # Read once here: a caller that was cancelled meanwhile will not, and nobody should be warned.
+                    future.exception()
+
+    async def _until_due(self, bucket: _Bucket[Item, Result]) -> None:
+        while not bucket.full.is_set():
+            due = min(bucket.touched + self._windows.idle, bucket.opened + self._windows.longest)
+            if (left := due - self._clock()) <= 0:
+                return
+            nap = asyncio.ensure_future(self._sleep(left))
+            full = asyncio.ensure_future(bucket.full.wait())
+            try:
+                await asyncio.wait((nap, full), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                nap.cancel()
+                full.cancel()

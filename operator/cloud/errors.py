@@ -1,0 +1,200 @@
+"""What can go wrong with the cloud, named by what to do about it.
+
+AWS knows hundreds of error codes; the operator reacts in eight ways. `from_code` is the one place where codes
+get a meaning, called by `kip.cloud.sdk` at the border. Codes and their meaning: "Error codes for the Amazon EC2
+API" (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+
+class CloudError(Exception):
+    """AWS said no in a way the operator has no better name for. Retry with backoff, show it to people."""
+
+    reason: ClassVar[str] = "CloudError"
+    """CamelCase, fit for a condition's or event's reason."""
+
+    def __init__(self, message: str, *, action: str = "", code: str = "") -> None:
+        """`action` is the AWS action (`RunInstances`), `code` AWS's error code, both empty if not from AWS."""
+        super().__init__(message)
+        self.message = message
+        self.action = action
+        self.code = code
+
+    def __str__(self) -> str:
+        origin = ": ".join(filter(None, (self.action, self.code)))
+        return f"{self.message} ({origin})" if origin else self.message
+
+
+class InsufficientCapacity(CloudError):
+    """AWS has no such machine there now: mark the offering unavailable and take the next one."""
+
+    reason = "InsufficientCapacity"
+
+
+class Throttled(CloudError):
+    """Too many calls: repeat the same call later, with backoff."""
+
+    reason = "Throttled"
+
+
+class QuotaExceeded(CloudError):
+    """A limit of the account, VPC or subnet is reached: wait for room, tell people."""
+
+    reason = "QuotaExceeded"
+
+
+class NotAuthorized(CloudError):
+    """Credentials or permissions do not suffice: tell people, retry slowly."""
+
+    reason = "NotAuthorized"
+
+    def __init__(self, message: str, *, action: str = "", code: str = "") -> None:
+        """Takes an encoded authorization message, if there is one, out of AWS's text."""
+        text, self.encoded_message = _split_encoded_message(message)
+        super().__init__(text, action=action, code=code)
+
+    @property
+    def permission(self) -> str:
+        """The IAM permission to ask for, like `ec2:RunInstances`; empty when no AWS call was made."""
+        return f"ec2:{self.action}" if self.action else ""
+
+    def __str__(self) -> str:
+        lead = f"not allowed to call {self.permission}: " if self.permission else ""
+        hint = (
+            f"; for details: aws sts decode-authorization-message --encoded-message {self.encoded_message}"
+            if self.encoded_message
+            else ""
+        )
+        return f"{lead}{super().__str__()}{hint}"
+
+
+class InvalidRequest(CloudError):
+    """AWS refuses what we asked for: repeating it changes nothing, the request or configuration is wrong."""
+
+    reason = "InvalidRequest"
+
+
+class NotFound(CloudError):
+    """What we named does not exist (any more, or not yet: EC2 is eventually consistent)."""
+
+    reason = "NotFound"
+
+
+class TokenConflict(CloudError):
+    """The client token is used up (other parameters, or its instances are terminated): take a new one."""
+
+    reason = "ClientTokenConflict"
+
+
+class Unreachable(CloudError):
+    """No usable answer. The call may have taken effect: repeat it with the same token, or look first."""
+
+    reason = "CloudUnreachable"
+
+
+_BY_CODE: dict[str, type[CloudError]] = {
+    **dict.fromkeys(
+        (
+            "InsufficientInstanceCapacity",
+            "InsufficientHostCapacity",
+            "InsufficientCapacity",
+            "InsufficientReservedInstanceCapacity",
+            "InsufficientAddressCapacity",
+            "ReservationCapacityExceeded",
+            "UnfulfillableCapacity",
+            "SpotMaxPriceTooLow",
+            # "Your requested instance type is not supported in your requested Availability Zone": for us the same.
+            "Unsupported",
+        ),
+        InsufficientCapacity,
+    ),
+    **dict.fromkeys(
+        (
+            "RequestLimitExceeded",
+            "RequestThrottled",
+            "RequestThrottledException",
+            "Throttling",
+            "ThrottlingException",
+            "ThrottledException",
+            "EC2ThrottledException",
+            "TooManyRequestsException",
+            "BandwidthLimitExceeded",
+            "SlowDown",
+        ),
+        Throttled,
+    ),
+    **dict.fromkeys(
+        (
+            "VcpuLimitExceeded",
+            "MaxSpotInstanceCountExceeded",
+            "SpotInstanceCountLimitExceeded",
+            "InsufficientFreeAddressesInSubnet",
+            "InsufficientVolumeCapacity",
+            "MaxIOPSLimitExceeded",
+        ),
+        QuotaExceeded,
+    ),
+    **dict.fromkeys(
+        (
+            "UnauthorizedOperation",
+            "AuthFailure",
+            "AccessDenied",
+            "AccessDeniedException",
+            "Blocked",
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "IncompleteSignature",
+            "InvalidClientTokenId",
+            "InvalidToken",
+            "MissingAuthenticationToken",
+            "MissingAuthenticationTokenException",
+            "OptInRequired",
+            "PendingVerification",
+            "RequestExpired",
+            "SignatureDoesNotMatch",
+            "UnrecognizedClientException",
+        ),
+        NotAuthorized,
+    ),
+    **dict.fromkeys(("IdempotentParameterMismatch", "IdempotentInstanceTerminated"), TokenConflict),
+    **dict.fromkeys(
+        ("InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable", "RequestTimeout"),
+        Unreachable,
+    ),
+}
+#: For the codes too many to list, in order; the first match wins.
+_BY_PATTERN: tuple[tuple[re.Pattern[str], type[CloudError]], ...] = (
+    (re.compile(r"\.(NotFound|Unavailable)$"), NotFound),
+    (re.compile(r"LimitExceeded$"), QuotaExceeded),
+    (
+        re.compile(r"^(Invalid|Missing|Malformed|Unknown|Unsupported|Validation|VPCIdNotSpecified)"),
+        InvalidRequest,
+    ),
+)
+
+
+def from_code(action: str, code: str, message: str, *, http_status: int = 400) -> CloudError:
+    """The error to raise for an AWS answer.
+
+    Args:
+        action: the AWS action that was called, like `RunInstances`.
+        code: AWS's error code. A status of 500 or more with an unknown code is `Unreachable`.
+        message: AWS's text.
+        http_status: status of the answer.
+    """
+    meaning = _BY_CODE.get(code) or next(
+        (kind for pattern, kind in _BY_PATTERN if pattern.search(code)), None
+    )
+    if meaning is None:
+        meaning = Unreachable if http_status >= 500 else CloudError
+    return meaning(message or code or "no error message", action=action, code=code)
+
+
+def _split_encoded_message(message: str) -> tuple[str, str]:
+    """AWS's sentence, and the encoded authorization message it may carry at its end."""
+    text, _, encoded = message.partition("Encoded authorization failure message:")
+    return text.strip(), encoded.strip()
