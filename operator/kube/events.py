@@ -1,0 +1,83 @@
+"""Events on pods: what `kubectl describe pod` tells its user."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Literal
+from uuid import uuid4
+
+import structlog
+
+from kip.kube.client import ApiClient
+from kip.kube.errors import KubeError
+from kip.model.clock import Clock, to_rfc3339
+
+log = structlog.get_logger(__name__)
+
+# client-go's recorder aggregates in a window of ten minutes; the same story is told at most once in that time.
+_REPEAT_AFTER_S = 600.0
+_REMEMBERED = 4096
+# Limits of the API server for these two fields (core/v1 Event, validation).
+_MESSAGE_LIMIT = 1024
+_REASON_LIMIT = 128
+
+
+class EventRecorder:
+    """Writes events; never fails its caller, never tells the same twice in ten minutes."""
+
+    def __init__(self, client: ApiClient, clock: Clock, *, component: str, host: str) -> None:
+        self._client = client
+        self._clock = clock
+        self._source = {"component": component, "host": host}
+        self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+
+    async def tell(
+        self,
+        about: Mapping[str, Any],
+        kind: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+    ) -> None:
+        """Record an event about an object (its `kind` and `apiVersion` default to a Pod's)."""
+        metadata = about["metadata"]
+        if self._just_told(metadata["uid"], reason, message):
+            return
+        now = to_rfc3339(self._clock.now())
+        namespace = metadata.get("namespace", "default")
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{metadata['name'][:200]}.{uuid4().hex[:16]}", "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": about.get("apiVersion", "v1"),
+                "kind": about.get("kind", "Pod"),
+                "name": metadata["name"],
+                "namespace": metadata.get("namespace", ""),
+                "uid": metadata["uid"],
+            },
+            "reason": reason[:_REASON_LIMIT],
+            "message": message if len(message) <= _MESSAGE_LIMIT else message[: _MESSAGE_LIMIT - 1] + "…",
+            "type": kind,
+            "source": self._source,
+            "reportingComponent": self._source["component"],
+            "reportingInstance": self._source["host"],
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self._client.create(f"/api/v1/namespaces/{namespace}/events", event)
+        except KubeError as error:
+            log.warning("event not recorded", reason=reason, object=metadata["name"], error=str(error))
+
+    def _just_told(self, uid: str, reason: str, message: str) -> bool:
+        key, now = (uid, reason, message), self._clock.monotonic()
+        last = self._told.get(key)
+        if last is not None and now - last < _REPEAT_AFTER_S:
+            return True
+        self._told[key] = now
+        self._told.move_to_end(key)
+        while len(self._told) > _REMEMBERED:
+            self._told.popitem(last=False)
+        return False

@@ -1,0 +1,178 @@
+"""Holding one of several names by a Lease, so that exactly one process acts under each.
+
+The rules are client-go's leader election: a Lease is free when its holder gave it up, or when *this* process has
+seen it unchanged for the Lease's duration on its own monotonic clock (clocks of two machines are never compared).
+The holder counts from the moment it *sent* its last successful renewal, so it knows that it has lost the name before
+anybody else can take it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from kip.kube.client import ApiClient
+from kip.kube.errors import Conflict, KubeError, NotFound
+from kip.model.clock import Clock, to_rfc3339_micro
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds. A spare takes over at most `duration_s + retry_s` after the holder died."""
+
+    duration_s: int = 10
+    """How long a Lease counts after its last renewal."""
+    give_up_s: float = 7.0
+    """How long the holder trusts a renewal of its own; less than `duration_s` by more than a pause and a slow request."""
+    renew_s: float = 2.0
+    retry_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    fingerprint: tuple[Any, ...]
+    since: float
+
+
+class LeaseHolder:
+    """One process's part in the contest for the names of some virtual nodes."""
+
+    def __init__(
+        self, client: ApiClient, clock: Clock, *, namespace: str, identity: str, timing: Timing | None = None
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._identity = identity
+        self.timing = timing or Timing()
+        self._seen: dict[str, _Seen] = {}
+        self._held: dict[str, Any] | None = None
+        self._renewed_at = 0.0
+        self.name: str | None = None
+
+    @property
+    def holding(self) -> bool:
+        """True while nobody else can have taken the name."""
+        if self.name is None:
+            return False
+        return self._clock.monotonic() - self._renewed_at < self.timing.give_up_s
+
+    async def acquire(self, names: Sequence[str]) -> str:
+        """Wait until one of the names is ours and return it."""
+        while True:
+            for name in names:
+                if await self._try(name):
+                    self.name = name
+                    log.info("lease acquired", lease=name, identity=self._identity)
+                    return name
+            await self._clock.sleep(self.timing.retry_s)
+
+    async def keep(self) -> str:
+        """Renew for ever; returns why the name is lost, early enough to stop before anybody else can take it."""
+        name = self.name
+        if name is None:
+            raise RuntimeError("nothing is held")
+        failure = "renewals were too slow"
+        while self.holding:
+            with suppress(TimeoutError):
+                remaining = self.timing.give_up_s - (self._clock.monotonic() - self._renewed_at)
+                try:
+                    async with asyncio.timeout(max(0.05, remaining)):
+                        if not await self._write(name, self._held):
+                            self.name = None
+                            return "another process holds it"
+                    await self._clock.sleep(self.timing.renew_s)
+                    continue
+                except KubeError as error:
+                    failure = str(error)
+                    await self._clock.sleep(0.2)
+        self.name = None
+        return failure
+
+    async def release(self) -> None:
+        """Give the name up at once, so that a spare need not wait for the Lease to run out."""
+        if self.name is None or self._held is None:
+            return
+        lease = {
+            **self._held,
+            "spec": {**self._held["spec"], "holderIdentity": "", "leaseDurationSeconds": 1},
+        }
+        self.name = None
+        with suppress(KubeError):
+            await self._client.replace(f"{self._path}/{lease['metadata']['name']}", lease)
+
+    async def _try(self, name: str) -> bool:
+        try:
+            lease = await self._client.get(f"{self._path}/{name}")
+        except NotFound:
+            lease = None
+        except KubeError as error:
+            log.warning("lease cannot be read", lease=name, error=str(error))
+            return False
+        if lease is not None and not self._is_free(name, lease):
+            return False
+        try:
+            return await self._write(name, lease)
+        except KubeError as error:
+            log.warning("lease cannot be written", lease=name, error=str(error))
+            return False
+
+    def _is_free(self, name: str, lease: dict[str, Any]) -> bool:
+        spec = lease.get("spec") or {}
+        if not spec.get("holderIdentity"):
+            return True
+        now = self._clock.monotonic()
+        fingerprint = (spec["holderIdentity"], spec.get("renewTime"), spec.get("leaseTransitions"))
+        seen = self._seen.get(name)
+        if seen is None or seen.fingerprint != fingerprint:
+            self._seen[name] = _Seen(fingerprint, now)
+            return False
+        return now - seen.since >= float(spec.get("leaseDurationSeconds") or self.timing.duration_s)
+
+    async def _write(self, name: str, lease: dict[str, Any] | None) -> bool:
+        """Write our claim over the version we saw; False if somebody else was faster."""
+        sent = self._clock.monotonic()
+        now = to_rfc3339_micro(self._clock.now())
+        old = (lease or {}).get("spec") or {}
+        ours = old.get("holderIdentity") == self._identity and self.name is not None
+        spec = {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": self.timing.duration_s,
+            "acquireTime": old.get("acquireTime", now) if ours else now,
+            "renewTime": now,
+            "leaseTransitions": int(old.get("leaseTransitions") or 0) + (0 if ours or lease is None else 1),
+        }
+        try:
+            if lease is None:
+                body = {
+                    "apiVersion": "coordination.k8s.io/v1",
+                    "kind": "Lease",
+                    "metadata": {"name": name},
+                    "spec": spec,
+                }
+                self._held = await self._client.create(self._path, body)
+            else:
+                self._held = await self._client.replace(f"{self._path}/{name}", {**lease, "spec": spec})
+        except Conflict:
+            return await self._ours_after_all(name, sent) if self.name is not None else False
+        self._renewed_at = sent
+        return True
+
+    async def _ours_after_all(self, name: str, sent: float) -> bool:
+        """A renewal met a newer version: our own lost answer, somebody's label, or another holder?"""
+        lease = await self._client.get(f"{self._path}/{name}")
+        if (lease.get("spec") or {}).get("holderIdentity") != self._identity:
+            return False
+        self._held = await self._client.replace(
+            f"{self._path}/{name}",
+            {**lease, "spec": {**lease["spec"], "renewTime": to_rfc3339_micro(self._clock.now())}},
+        )
+        self._renewed_at = sent
+        return True
