@@ -20,7 +20,7 @@ _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _LARGEST = Decimal(2**63 - 1)
 _FINEST = Decimal("1e-9")
-# The largest number written out to the nano has 28 digits; no step on the way to it may round.
+# Wide enough for any exponent that the syntax lets through: no step on the way may round.
 _EXACT = Context(prec=10_500)
 
 
@@ -50,7 +50,7 @@ def parse(quantity: str | int | float) -> Decimal:
         amount = _EXACT.scaleb(number, exponent)
     if abs(amount) >= _LARGEST:
         return _LARGEST.copy_sign(amount)
-    return _EXACT.quantize(amount, _FINEST) if _is_fine(amount) else _round_up_to_nano(amount)
+    return amount.quantize(_FINEST, rounding=ROUND_UP, context=_EXACT)
 
 
 def whole(quantity: str | int | float) -> int:
@@ -83,12 +83,3 @@ def human_bytes(amount: int) -> str:
         if abs(amount) >= 2**power:
             return f"{round(amount / 2**power, 1):g}{suffix}"
     return str(amount)
-
-
-def _is_fine(amount: Decimal) -> bool:
-    exponent = amount.as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= -9
-
-
-def _round_up_to_nano(amount: Decimal) -> Decimal:
-    return amount.quantize(_FINEST, rounding=ROUND_UP, context=_EXACT)
