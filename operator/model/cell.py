@@ -48,7 +48,7 @@ class Intent:
     zone: str
     market: str
     image_id: str
-    user_data_sha256: str
+    parameters_sha256: str
     requested_at: datetime
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Intent:
             "zone": self.zone,
             "launchType": self.market,
             "imageID": self.image_id,
-            "userDataHash": self.user_data_sha256,
+            "parametersHash": self.parameters_sha256,
             "requestedAt": to_rfc3339(self.requested_at),
         }
 
@@ -78,7 +78,7 @@ class Intent:
             zone=d.get("zone", ""),
             market=d.get("launchType", "on-demand"),
             image_id=d["imageID"],
-            user_data_sha256=d.get("userDataHash", ""),
+            parameters_sha256=d.get("parametersHash", ""),
             requested_at=from_rfc3339(d["requestedAt"]),
         )
 

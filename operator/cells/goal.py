@@ -1,0 +1,84 @@
+"""What a cell is there for now: a pure decision over the Cell, its pod and its instance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from kip.model.cell import DRAINED, SERVING, TERMINATED, Cell
+from kip.model.clock import from_rfc3339
+
+# A deleted pod's deletionTimestamp already contains its grace period. The kubelet then still kills, unmounts and
+# reports; within 30 s on an ordinary node (Kubernetes' own e2e tests allow that much). After twice that the machine
+# goes, and the pod with it.
+DELETION_SLACK = timedelta(seconds=60)
+
+TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """Bring the cell to where its pod runs, and keep it there. `look_again_s`: when time alone may change the goal."""
+
+    look_again_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Relaunch:
+    """The machine is gone, but the pod has not begun on it: take another one."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class End:
+    """Take the cell away."""
+
+    reason: str
+    message: str
+    keep_logs: bool = False
+    """The pod has ended and its object stays: its logs must outlive the machine."""
+    remove_pod: bool = False
+    """Nobody else will: the pod is marked for deletion, and no kubelet is left to confirm its end."""
+    fail_pod: bool = False
+    """The pod was running and its machine is gone: say so in its status, so that controllers replace it."""
+
+
+Goal = Run | Relaunch | End
+
+
+def decide(cell: Cell, pod: Mapping[str, Any] | None, *, instance_gone: str | None, now: datetime) -> Goal:
+    """The goal of this cell. `instance_gone` is why its instance no longer exists, None as far as is known."""
+    if pod is None:
+        return End("PodGone", "the pod no longer exists")
+    served = cell.conditions.get(SERVING) is not None and cell.pod_may_run
+    leaving = bool(pod["metadata"].get("deletionTimestamp"))
+    if pod.get("status", {}).get("phase") in TERMINAL_PHASES:
+        return End("PodFinished", "the pod has ended", keep_logs=True, remove_pod=leaving)
+    if cell.conditions.get(TERMINATED) or cell.conditions.get(DRAINED):
+        # Begun endings are never undone.
+        return End("Ending", "the cell is being taken away", remove_pod=leaving, fail_pod=not leaving)
+    if cell.deleting:
+        return End("CellDeleted", "the Cell object was deleted", remove_pod=leaving, fail_pod=True)
+    if instance_gone is not None:
+        message = f"instance {cell.instance_id} is gone: {instance_gone}"
+        if leaving:
+            return End("InstanceGone", message, remove_pod=True)
+        return End("InstanceGone", message, fail_pod=True) if served else Relaunch("InstanceGone", message)
+    if leaving:
+        return _while_leaving(cell, pod, served=served, now=now)
+    return Run()
+
+
+def _while_leaving(cell: Cell, pod: Mapping[str, Any], *, served: bool, now: datetime) -> Goal:
+    """A pod marked for deletion: its kubelet ends it, unless it never got one or takes too long."""
+    if not served:
+        return End("PodDeleted", "the pod was deleted before it started", remove_pod=True)
+    left = from_rfc3339(pod["metadata"]["deletionTimestamp"]) + DELETION_SLACK - now
+    if left > timedelta(0):
+        return Run(look_again_s=left.total_seconds())
+    message = f"the pod did not end within its grace period and {DELETION_SLACK.total_seconds():.0f} s"
+    return End("DeletionOverdue", message, remove_pod=True)

@@ -1,0 +1,135 @@
+"""Work by key: marked keys are reconciled one at a time each, many in parallel, again after a delay or a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from kip.model.clock import Clock
+from kip.model.outcome import Outcome, Wait
+
+log = structlog.get_logger(__name__)
+
+# Failures of one key: 0.2 s, doubled each time, to one minute; a success forgets them.
+_BACKOFF_FIRST_S = 0.2
+_BACKOFF_LIMIT_S = 60.0
+
+Reconcile = Callable[[str], Awaitable[Outcome]]
+
+
+class WorkQueue:
+    """A level-based work queue: what matters is that a key was marked, not how often or why.
+
+    A key marked while it is being reconciled runs once more afterwards. A later delay never postpones an earlier one.
+    """
+
+    def __init__(
+        self,
+        reconcile: Reconcile,
+        clock: Clock,
+        *,
+        parallel: int = 64,
+        on_result: Callable[[str], None] = lambda result: None,
+    ) -> None:
+        self._reconcile = reconcile
+        self._clock = clock
+        self._slots = asyncio.Semaphore(parallel)
+        self._on_result = on_result
+        self._due: list[tuple[float, int, str]] = []
+        self._due_at: dict[str, float] = {}
+        self._order = itertools.count()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._due_at) + len(self._running)
+
+    def mark(self, key: str, after_s: float = 0.0) -> None:
+        """Reconcile this key after `after_s` seconds at the latest."""
+        if self._stopping:
+            return
+        if after_s <= 0 and key in self._running:
+            self._again.add(key)
+            return
+        at = self._clock.monotonic() + after_s
+        if key in self._due_at and self._due_at[key] <= at:
+            return
+        self._due_at[key] = at
+        heapq.heappush(self._due, (at, next(self._order), key))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled; reconciles under way are then cancelled too and awaited."""
+        try:
+            while True:
+                self._wake.clear()
+                delay = self._start_what_is_due()
+                if delay is None:
+                    await self._wake.wait()
+                    continue
+                sleeper = asyncio.ensure_future(self._clock.sleep(delay))
+                waker = asyncio.ensure_future(self._wake.wait())
+                try:
+                    await asyncio.wait((sleeper, waker), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    sleeper.cancel()
+                    waker.cancel()
+        finally:
+            self._stopping = True
+            for task in self._running.values():
+                task.cancel()
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def _start_what_is_due(self) -> float | None:
+        """Start what is due; seconds until the next is, None if nothing waits."""
+        now = self._clock.monotonic()
+        while self._due:
+            at, _, key = self._due[0]
+            if self._due_at.get(key) != at:
+                heapq.heappop(self._due)  # an earlier mark replaced this one
+                continue
+            if at > now:
+                return at - now
+            heapq.heappop(self._due)
+            del self._due_at[key]
+            if key in self._running:
+                self._again.add(key)
+            else:
+                self._running[key] = asyncio.create_task(self._work(key), name=f"reconcile {key}")
+        return None
+
+    async def _work(self, key: str) -> None:
+        try:
+            async with self._slots:
+                outcome = await self._reconcile(key)
+        except Exception as error:
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            delay = min(_BACKOFF_LIMIT_S, _BACKOFF_FIRST_S * 2 ** (failures - 1))
+            log.warning(
+                "reconcile failed",
+                key=key,
+                error=f"{type(error).__name__}: {error}",
+                retry_s=delay,
+                exc_info=failures == 3,
+            )
+            self._finish(key, "error")
+            self.mark(key, delay)
+        else:
+            self._failures.pop(key, None)
+            self._finish(key, type(outcome).__name__.lower())
+            if isinstance(outcome, Wait):
+                self.mark(key, outcome.seconds)
+
+    def _finish(self, key: str, result: str) -> None:
+        self._on_result(result)
+        self._running.pop(key, None)
+        if key in self._again:
+            self._again.discard(key)
+            self.mark(key)

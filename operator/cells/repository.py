@@ -1,0 +1,116 @@
+"""The Cells of one virtual node: known by their pod's UID, written with optimistic concurrency.
+
+Every write carries the resourceVersion it is based on. The one process that holds the node's Lease never conflicts
+with itself; one that has lost the Lease without knowing yet is refused by the API server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from kip.kube.client import ApiClient
+from kip.kube.errors import Conflict, NotFound
+from kip.kube.watch import list_all
+from kip.model.cell import Cell, new_cell_object
+from kip.model.names import CELL_FINALIZER, GROUP, VERSION, cell_name
+
+log = structlog.get_logger(__name__)
+
+CELLS_PATH = f"/apis/{GROUP}/{VERSION}/cells"
+
+
+class Cells:
+    """What is known of the Cells, and the writes to them."""
+
+    def __init__(self, client: ApiClient, node: str) -> None:
+        self._client = client
+        self._node = node
+        self._by_pod: dict[str, Cell] = {}
+        self.synced = False
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """Query parameters that select this node's Cells."""
+        return {"labelSelector": f"{GROUP}/node={self._node}"}
+
+    def get(self, pod_uid: str) -> Cell | None:
+        return self._by_pod.get(pod_uid)
+
+    def all(self) -> list[Cell]:
+        return list(self._by_pod.values())
+
+    def put(self, obj: Mapping[str, Any]) -> Cell:
+        """Take an object that was read or written, unless a newer version is known."""
+        cell = Cell.from_object(obj)
+        known = self._by_pod.get(cell.pod_uid)
+        if (
+            known is not None
+            and known.uid == cell.uid
+            and int(known.resource_version) >= int(cell.resource_version)
+        ):
+            return known
+        self._by_pod[cell.pod_uid] = cell
+        return cell
+
+    def forget(self, obj: Mapping[str, Any]) -> str:
+        """The object is gone; returns its pod's UID."""
+        pod_uid = str(obj["spec"]["podUID"])
+        known = self._by_pod.get(pod_uid)
+        if known is not None and known.uid == obj["metadata"]["uid"]:
+            del self._by_pod[pod_uid]
+        return pod_uid
+
+    async def refresh(self) -> list[Cell]:
+        """Ask the API server for all of them; what it no longer has is forgotten. Returns the list."""
+        before = set(self._by_pod)
+        listed = await list_all(self._client, CELLS_PATH, self.selector)
+        cells = [self.put(obj) for obj in listed.items]
+        for pod_uid in before - {c.pod_uid for c in cells}:
+            known = self._by_pod.get(pod_uid)
+            if known is not None and int(known.resource_version) <= int(listed.resource_version):
+                del self._by_pod[pod_uid]
+        self.synced = True
+        return cells
+
+    async def create(self, pod: Mapping[str, Any]) -> Cell:
+        """The pod's Cell, made now or found: from here on an instance may be asked for."""
+        try:
+            return self.put(await self._client.create(CELLS_PATH, new_cell_object(pod)))
+        except Conflict:
+            name = cell_name(pod["metadata"]["uid"])
+            return self.put(await self._client.get(f"{CELLS_PATH}/{name}"))
+
+    async def save(self, cell: Cell) -> Cell:
+        """Write the whole status; raises Conflict if the object changed meanwhile, NotFound if it is gone."""
+        patch = {"metadata": {"resourceVersion": cell.resource_version}, "status": cell.status()}
+        return self.put(await self._client.patch(f"{CELLS_PATH}/{cell.name}/status", patch))
+
+    async def release(self, cell: Cell) -> None:
+        """Nothing of the cell is left in AWS: take the finalizer off and delete the object."""
+        try:
+            if not cell.deleting:
+                await self._client.delete(
+                    f"{CELLS_PATH}/{cell.name}",
+                    {"preconditions": {"uid": cell.uid}, "propagationPolicy": "Background"},
+                )
+            current = await self._client.get(f"{CELLS_PATH}/{cell.name}")
+            if current["metadata"]["uid"] == cell.uid:
+                kept = [f for f in current["metadata"].get("finalizers") or () if f != CELL_FINALIZER]
+                version = current["metadata"]["resourceVersion"]
+                await self._client.patch(
+                    f"{CELLS_PATH}/{cell.name}",
+                    {"metadata": {"resourceVersion": version, "finalizers": kept}},
+                )
+        except NotFound:
+            pass
+        self._by_pod.pop(cell.pod_uid, None)
+
+    def claimed_instances(self, cells: Iterable[Cell]) -> tuple[frozenset[str], frozenset[str]]:
+        """(instance IDs, client tokens of launches that are not answered yet) that belong to these Cells."""
+        return (
+            frozenset(c.instance_id for c in cells if c.instance_id),
+            frozenset(c.intent.client_token for c in cells if c.intent and not c.instance_id),
+        )
