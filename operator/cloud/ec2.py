@@ -151,5 +151,5 @@ def to_instance(answer: Answer) -> Instance:
         launch_time=answer["LaunchTime"],
         tags={tag["Key"]: tag["Value"] for tag in answer.get("Tags", [])},
         market="spot" if answer.get("InstanceLifecycle") == "spot" else "on-demand",
-        state_reason=reason.get("Message") or reason.get("Code"),
+        state_reason=reason.get("Message") or reason.get("Code") or None,
     )

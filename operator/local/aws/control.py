@@ -1,0 +1,176 @@
+"""The control API below /_kip/: for the machine room, which boots what runs, and for tests and benchmarks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from moto.ec2.models.instance_types import INSTANCE_TYPES
+from werkzeug.exceptions import BadRequest, Conflict, HTTPException, NotFound
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from kip.local.aws.account import Account
+from kip.local.aws.calls import Calls
+from kip.local.aws.faults import Fault, FaultError, Faults
+from kip.local.aws.instance import INSTANCE_INITIATED, LocalInstance
+
+PREFIX = "/_kip"
+#: A long poll is answered after this many seconds at the latest, whatever its `wait` asks for.
+LONGEST_WAIT = 60.0
+
+_ROUTES = Map(
+    [
+        Rule(f"{PREFIX}/health", endpoint="health", methods=["GET"]),
+        Rule(f"{PREFIX}/instances", endpoint="list_instances", methods=["GET"]),
+        Rule(f"{PREFIX}/instances/<instance_id>/state", endpoint="set_state", methods=["POST"]),
+        Rule(f"{PREFIX}/faults", endpoint="list_faults", methods=["GET"]),
+        Rule(f"{PREFIX}/faults", endpoint="add_faults", methods=["POST"]),
+        Rule(f"{PREFIX}/faults", endpoint="clear_faults", methods=["DELETE"]),
+        Rule(f"{PREFIX}/settings", endpoint="list_settings", methods=["GET"]),
+        Rule(f"{PREFIX}/settings", endpoint="change_settings", methods=["PUT"]),
+        Rule(f"{PREFIX}/calls", endpoint="list_calls", methods=["GET"]),
+        Rule(f"{PREFIX}/calls", endpoint="clear_calls", methods=["DELETE"]),
+    ]
+)
+
+
+class Control:
+    """The API as a WSGI application; every answer is JSON."""
+
+    def __init__(self, account: Account, faults: Faults, calls: Calls) -> None:
+        self._account = account
+        self._faults = faults
+        self._calls = calls
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        request = Request(environ)
+        try:
+            endpoint, arguments = _ROUTES.bind_to_environ(environ).match()
+            answer = getattr(self, endpoint)(request, **arguments)
+            response = _json(answer)
+        except HTTPException as error:
+            response = _json({"error": error.description}, status=error.code or 500)
+        return response(environ, start_response)
+
+    def health(self, request: Request) -> Any:
+        with self._account.lock:
+            return {"status": "ok", "instances": len(self._account.backend.instances())}
+
+    def list_instances(self, request: Request) -> Any:
+        """All instances; with `wait` and `revision`, not before something differs from that revision."""
+        wait = min(_number(request.args.get("wait", "0"), "wait"), LONGEST_WAIT)
+        revision = int(_number(request.args.get("revision", "-1"), "revision"))
+        self._account.wait_for_change(revision, wait)
+        with self._account.lock:
+            instances = [describe(instance) for instance in self._account.backend.instances()]
+            return {"revision": self._account.revision, "instances": instances}
+
+    def set_state(self, request: Request, instance_id: str) -> Any:
+        """What became of a machine: it runs, it was stopped, or it is gone."""
+        body = _body(request)
+        state, reason = body.get("state"), body.get("reason") or ""
+        with self._account.lock:
+            instance = self._account.instance(instance_id)
+            if instance is None:
+                raise NotFound(f"no instance {instance_id}")
+            if instance.state == "terminated" and state != "terminated":
+                raise Conflict(f"{instance_id} is terminated")
+            if state == "running":
+                instance.set_state("running")
+            elif state == "stopped":
+                instance.set_state("stopped", reason or INSTANCE_INITIATED)
+            elif state == "terminated":
+                instance.terminate()
+                instance.set_state("terminated", reason or INSTANCE_INITIATED)
+            else:
+                raise BadRequest(f"state: expected running, stopped or terminated, not {state!r}")
+            self._account.changed()
+            return describe(instance)
+
+    def list_faults(self, request: Request) -> Any:
+        return {"faults": self._faults.pending()}
+
+    def add_faults(self, request: Request) -> Any:
+        """One fault or a list of them; all or none."""
+        found = request.get_json(force=True)
+        try:
+            faults = [Fault.parse(fault) for fault in (found if isinstance(found, list) else [found])]
+        except FaultError as error:
+            raise BadRequest(f"fault: {error}") from error
+        self._faults.add(faults)
+        return self.list_faults(request)
+
+    def clear_faults(self, request: Request) -> Any:
+        self._faults.clear()
+        return self.list_faults(request)
+
+    def list_settings(self, request: Request) -> Any:
+        with self._account.lock:
+            return {"boot_delay_s": self._account.boot_delay}
+
+    def change_settings(self, request: Request) -> Any:
+        body = _body(request)
+        if unknown := set(body) - {"boot_delay_s"}:
+            raise BadRequest(f"unknown: {', '.join(sorted(unknown))}; expected boot_delay_s")
+        with self._account.lock:
+            if "boot_delay_s" in body:
+                self._account.boot_delay = _number(body["boot_delay_s"], "boot_delay_s")
+        return self.list_settings(request)
+
+    def list_calls(self, request: Request) -> Any:
+        return {"calls": self._calls.listing(request.args.get("action"))}
+
+    def clear_calls(self, request: Request) -> Any:
+        self._calls.clear()
+        return self.list_calls(request)
+
+
+def describe(instance: LocalInstance) -> dict[str, Any]:
+    """An instance as the machine room needs it; addresses stay after termination, so that it can clean up."""
+    shape = INSTANCE_TYPES[instance.instance_type]
+    address = instance.last_private_ip or "0.0.0.0"
+    return {
+        "id": instance.id,
+        "state": instance.state,
+        "type": instance.instance_type,
+        "vcpus": shape["VCpuInfo"]["DefaultVCpus"],
+        "memory_mib": shape["MemoryInfo"]["SizeInMiB"],
+        "private_ip": instance.last_private_ip,
+        "secondary_ips": list(instance.last_secondary_ips),
+        "mac": mac_of(address),
+        "user_data_b64": str(instance.user_data or ""),
+        "launch_index": instance.ami_launch_index,
+        "image_id": instance.image_id,
+        "tags": {tag["key"]: tag["value"] for tag in instance.get_tags()},
+        "launch_time": instance.launch_time.isoformat(),
+        "shutdown_behavior": instance.instance_initiated_shutdown_behavior,
+        "subnet_cidr": instance.last_subnet_cidr,
+        "zone": instance.placement.zone,
+        "hop_limit": instance.metadata_options.http_put_response_hop_limit,
+        "market": instance.lifecycle or "on-demand",
+    }
+
+
+def mac_of(address: str) -> str:
+    """A MAC that follows from the address: whoever gets the address again is found without waiting for ARP."""
+    return ":".join(["02", "00", *(f"{int(part):02x}" for part in address.split("."))])
+
+
+def _body(request: Request) -> dict[str, Any]:
+    body = request.get_json(force=True)
+    if not isinstance(body, dict):
+        raise BadRequest("expected a JSON object")
+    return body
+
+
+def _number(text: Any, name: str) -> float:
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        raise BadRequest(f"{name}: expected a number, not {text!r}") from None
+    return number
+
+
+def _json(answer: Any, status: int = 200) -> Response:
+    return Response(json.dumps(answer) + "\n", status=status, content_type="application/json")

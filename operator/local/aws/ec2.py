@@ -1,0 +1,176 @@
+"""What EC2 does with a RunInstances, DescribeInstances or TerminateInstances call and moto does not."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any, ClassVar
+
+from moto import settings
+from moto.core.responses import ActionResult
+from moto.ec2 import urls, utils
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import instances as moto_instances
+from moto.ec2.responses import EC2Response
+
+from kip.local.aws.account import Account, Launch, fingerprint
+from kip.local.aws.backend import SUBNET_ID
+from kip.local.aws.instance import LocalInstance
+from kip.local.aws.network import LocalSubnet
+
+#: EC2's limit for user data, before base64.
+MAX_USER_DATA = 16384
+
+#: DescribeInstances filters that moto lacks, and the attribute each compares.
+FILTERS = {
+    "client-token": "client_token",
+    "instance-lifecycle": "lifecycle",
+    "launch-index": "launch_index",
+    "network-interface.addresses.private-ip-address": "network_addresses",
+    "metadata-options.http-tokens": "metadata_options.http_tokens",
+    "reservation-id": "reservation_id",
+}
+
+
+class LocalEC2Response(EC2Response):
+    """moto's EC2 API and what it lacks. One object serves one request."""
+
+    account: ClassVar[Account]
+
+    # moto answers "pending" to every RunInstances; a repeated one has to tell the present state.
+    RESPONSE_KEY_PATH_TO_TRANSFORMER = {  # noqa: RUF012 — as the base class declares it
+        key: value
+        for key, value in EC2Response.RESPONSE_KEY_PATH_TO_TRANSFORMER.items()
+        if key != "RunInstances.Reservation.Instances.Instance.State"
+    }
+
+    def run_instances(self) -> ActionResult:
+        token = self._get_param("ClientToken")
+        used_for = fingerprint({key: value for key, value in self.params.items() if key != "DryRun"})
+        if token and (launch := self.account.launches.get(token)):
+            return self._repeat(launch, used_for)
+        self._check_user_data()
+        self._check_security_groups()
+        # moto starts MinCount instances, whatever MaxCount says.
+        self.params["MinCount"] = self._granted()
+        result = super().run_instances()
+        reservation: Any = result.result
+        for instance in reservation.instances:
+            self._complete(instance, reservation.id)
+        if token:
+            self.account.launches[token] = Launch(used_for, reservation.id)
+        return result
+
+    def describe_instances(self) -> ActionResult:
+        try:
+            return super().describe_instances()
+        except NotImplementedError as error:
+            raise EC2ClientError("InvalidParameterValue", f"The local AWS: {error}") from error
+
+    def terminate_instances(self) -> ActionResult:
+        ids = self._get_param("InstanceIds", [])
+        for id_ in ids:
+            if not re.fullmatch(r"i-[0-9a-f]{8,17}", id_):
+                raise EC2ClientError("InvalidInstanceID.Malformed", f'Invalid id: "{id_}"')
+        unknown = [id_ for id_ in ids if self.account.instance(id_) is None]
+        if unknown:
+            does = "ID {} does" if len(unknown) == 1 else "IDs {} do"
+            names = f"'{', '.join(unknown)}'"
+            raise EC2ClientError("InvalidInstanceID.NotFound", f"The instance {does.format(names)} not exist")
+        return super().terminate_instances()
+
+    def _repeat(self, launch: Launch, used_for: str) -> ActionResult:
+        """The answer to a token that was used before.
+
+        For a terminated instance EC2 has answered both ways over the years (with the instance, and with
+        IdempotentInstanceTerminated: https://github.com/boto/boto3/issues/4406); what it says when only some of a
+        batch are terminated is not documented. Here it is the error when all are.
+        """
+        if launch.fingerprint != used_for:
+            raise EC2ClientError(
+                "IdempotentParameterMismatch",
+                "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
+            )
+        reservation = self.account.backend.reservations.get(launch.reservation_id)
+        if reservation is None or all(instance.state == "terminated" for instance in reservation.instances):
+            raise EC2ClientError(
+                "IdempotentInstanceTerminated",
+                "The client token you have provided is associated with a terminated instance."
+                " Please use a different client token.",
+            )
+        return ActionResult(reservation)
+
+    def _check_user_data(self) -> None:
+        try:
+            size = len(base64.b64decode(str(self._get_param("UserData", "")), validate=True))
+        except ValueError as error:
+            raise EC2ClientError(
+                "InvalidUserData.Malformed", f"Invalid BASE64 encoding of user data: {error}"
+            ) from error
+        if size > MAX_USER_DATA:
+            raise EC2ClientError("InvalidParameterValue", f"User data is limited to {MAX_USER_DATA} bytes")
+
+    def _granted(self) -> int:
+        """How many instances this call gets: as many as it wants, there is capacity and there are addresses for."""
+        least, most = int(self._get_param("MinCount", 1)), int(self._get_param("MaxCount", 1))
+        if not 1 <= least <= most:
+            raise EC2ClientError(
+                "InvalidParameterValue",
+                f"MinCount {least} and MaxCount {most}: at least 1, MinCount the lower one",
+            )
+        capacity = most if self.account.max_grant is None else min(most, self.account.max_grant)
+        if capacity < least:
+            kind = self._get_param("InstanceType", "")
+            raise EC2ClientError(
+                "InsufficientInstanceCapacity",
+                f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested"
+                f" ({self.account.backend.site.zone}).",
+            )
+        subnet = self._subnet()
+        room = subnet.available_ip_address_count // self._addresses_per_instance()
+        if room < least:
+            raise subnet.no_free_addresses()
+        return min(capacity, room)
+
+    def _interfaces(self) -> list[dict[str, Any]]:
+        interfaces: list[dict[str, Any]] = self._get_param("NetworkInterfaces", [])
+        return interfaces
+
+    def _addresses_per_instance(self) -> int:
+        interfaces = self._interfaces() or [{}]
+        return sum(1 + int(nic.get("SecondaryPrivateIpAddressCount") or 0) for nic in interfaces)
+
+    def _subnet(self) -> LocalSubnet:
+        named = next((nic["SubnetId"] for nic in self._interfaces() if "SubnetId" in nic), None)
+        subnet = self.account.backend.get_subnet(named or self._get_param("SubnetId", SUBNET_ID))
+        if not isinstance(subnet, LocalSubnet):
+            raise EC2ClientError(
+                "InvalidParameterValue",
+                f"The local AWS boots instances in {SUBNET_ID} only, not in {subnet.id}",
+            )
+        return subnet
+
+    def _check_security_groups(self) -> None:
+        """moto makes up a group that it does not find."""
+        for group_id in {group for nic in self._interfaces() for group in nic.get("Groups", [])}:
+            if self.account.backend.get_security_group_from_id(group_id) is None:
+                raise EC2ClientError(
+                    "InvalidGroup.NotFound", f"The security group '{group_id}' does not exist"
+                )
+
+    def _complete(self, instance: LocalInstance, reservation_id: str) -> None:
+        instance.reservation_id = reservation_id
+        instance.boot(self.account.boot_delay)
+        for interface in instance.nics.values():
+            interface.add_tags(self._parse_tag_specification().get("network-interface", {}))
+
+
+def install(account: Account) -> None:
+    """Put our classes where moto looks for its own, and make it check what EC2 checks."""
+    LocalEC2Response.account = account
+    settings.EC2_ENABLE_INSTANCE_TYPE_VALIDATION = True
+    settings.ENABLE_AMI_VALIDATION = True
+    urls.url_paths["{0}/"] = LocalEC2Response.dispatch
+    utils.filter_dict_attribute_mapping.update(FILTERS)
+    # By its name, because mypy takes a class in a module for a constant.
+    setattr(moto_instances, "Instance", LocalInstance)  # noqa: B010

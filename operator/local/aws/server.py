@@ -1,0 +1,166 @@
+"""The server: control API, then faults and the log of calls, then moto."""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
+
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+from werkzeug.test import run_wsgi_app
+from werkzeug.wrappers import Response
+
+from kip.local.aws import ec2
+from kip.local.aws.account import Account
+from kip.local.aws.backend import Site
+from kip.local.aws.calls import Calls
+from kip.local.aws.control import PREFIX, Control
+from kip.local.aws.faults import DROP, TIMEOUT, Fault, Faults
+
+#: Actions that change nothing, and need no saving.
+_READS = re.compile(r"^(Describe|Get|List|Search)")
+_ERROR_CODE = re.compile(rb"<Code>([^<]+)</Code>")
+
+
+class LocalAws:
+    """AWS as a WSGI application."""
+
+    def __init__(self, account: Account) -> None:
+        ec2.install(account)
+        self._account = account
+        self._faults = Faults()
+        self._calls = Calls()
+        self._control = Control(account, self._faults, self._calls)
+        self._moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith(PREFIX):
+            answer: Iterable[bytes] = self._control(environ, start_response)
+            return answer
+        received, parameters = time.time(), _parameters(environ)
+        action = parameters.get("Action", environ["PATH_INFO"])
+        fault = self._faults.take(action, parameters)
+        response = self._answer(environ, action, fault)
+        if response is None:
+            error = fault.error if fault else None
+            self._calls.record(action, parameters, received=received, status=None, error=error)
+            _hang_up(environ)
+            return []
+        self._calls.record(
+            action, parameters, received=received, status=response.status_code, error=_error_code(response)
+        )
+        return response(environ, start_response)
+
+    def _answer(self, environ: dict[str, Any], action: str, fault: Fault | None) -> Response | None:
+        """What to answer; None for nothing at all."""
+        if fault is None:
+            return self._serve(environ, action)
+        if fault.error is None or fault.when == "after":
+            response = self._serve(environ, action, max_grant=fault.max_grant)
+        if fault.delay_s:
+            self._faults.hold(fault.delay_s)
+        if fault.error in (TIMEOUT, DROP):
+            return None
+        return _error_response(fault.error, fault.text, fault.status) if fault.error else response
+
+    def _serve(self, environ: dict[str, Any], action: str, max_grant: int | None = None) -> Response:
+        """One call at a time: moto's objects know no threads, and a saved state has to be a whole one."""
+        with self._account.serving(changes=not _READS.match(action)):
+            self._account.max_grant = max_grant
+            body, status, headers = run_wsgi_app(self._moto, environ, buffered=True)
+        response = Response(b"".join(body), status=status, headers=headers)
+        if response.status_code >= 500 and response.mimetype == "text/html":
+            # moto's own fault: as it stands no SDK could read it.
+            return _error_response("InternalError", f"the local AWS failed at {action}: see its log", 500)
+        return response
+
+
+class AwsServer:
+    """The application behind a port."""
+
+    def __init__(self, host: str, port: int, site: Site, state: Path | None) -> None:
+        """Listens at once; port 0 takes a free one. `state` is the directory that keeps everything.
+
+        Raises:
+            StateError: the kept state cannot be used.
+            OSError: the port is taken.
+        """
+        file = state / "aws.state" if state else None
+        app = LocalAws(Account(site, file))
+        # `make_server` ends the process when the port is taken; an open socket makes it the caller's error.
+        listener = socket.create_server((host, port))
+        self._server = make_server(
+            host,
+            listener.getsockname()[1],
+            app,
+            threaded=True,
+            request_handler=_QuietHandler,
+            fd=listener.detach(),
+        )
+        self.address: tuple[str, int] = (host, self._server.port)
+
+    def serve(self) -> None:
+        """Until `stop`."""
+        self._server.serve_forever(poll_interval=0.1)
+
+    def start(self) -> None:
+        """Serve in a thread."""
+        threading.Thread(target=self.serve, daemon=True, name="local-aws").start()
+
+    def stop(self) -> None:
+        """End `serve`; calls that are being held are abandoned."""
+        self._server.shutdown()
+
+
+class _QuietHandler(MotoRequestHandler):
+    """No line per request; errors are still told."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+def _parameters(environ: dict[str, Any]) -> dict[str, str]:
+    """The call's parameters, of body and query; the body is put back for moto."""
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
+    form = environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded")
+    found = parse_qsl(body.decode(), keep_blank_values=True) if form else []
+    return dict(found + parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
+
+
+def _error_code(response: Response) -> str | None:
+    if response.status_code < 400:
+        return None
+    code = _ERROR_CODE.search(response.get_data())
+    return code[1].decode() if code else str(response.status_code)
+
+
+def _error_response(code: str, message: str, status: int) -> Response:
+    """In the form of EC2's query API."""
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<Response><Errors><Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error></Errors>"
+        "<RequestID>00000000-0000-0000-0000-000000000000</RequestID></Response>"
+    )
+    return Response(text, status=status, content_type="text/xml")
+
+
+def _hang_up(environ: dict[str, Any]) -> None:
+    """Close the connection without a byte of an answer."""
+    connection: socket.socket = environ["werkzeug.socket"]
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # the client was faster
