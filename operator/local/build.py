@@ -20,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 
 from kip.local.progress import Progress
+from kip.local.world import WorldError
 
 KUBERNETES_VERSION = "v1.36.3"
 CONTAINERD_VERSION = "v2.2.9"
@@ -32,7 +33,7 @@ _SOURCES = ("go.mod", "go.sum", "main.go")
 _LINES_SHOWN = 20
 
 
-class BuildError(Exception):
+class BuildError(WorldError):
     """A program could not be compiled; the message says what to do."""
 
 
@@ -79,6 +80,12 @@ def ensure(build: Build, progress: Progress) -> Path:
             with progress.step(f"compile {build.kind} {build.version}, once", usual=build.usual):
                 _compile(build)
     return build.directory
+
+
+def program(build: Build, name: str) -> Path:
+    """One program of a build that `ensure` made ready."""
+    chosen = os.environ.get(build.replacement)
+    return (Path(chosen).absolute() if chosen else build.directory) / name
 
 
 def _ready(directory: Path, build: Build) -> Path:

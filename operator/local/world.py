@@ -80,6 +80,12 @@ class World:
         check_name(name)
         return _read(states_directory() / name)
 
+    @contextlib.contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Holds the world for one command: `up` and `down` at the same time would undo each other's work."""
+        with _locked(self.state):
+            yield
+
     def save(self) -> None:
         """Writes world.json in one step, so that no reader ever sees half of it."""
         self.state.mkdir(mode=0o755, parents=True, exist_ok=True)

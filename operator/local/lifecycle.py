@@ -1,0 +1,137 @@
+"""Bringing a world up, taking it down, and saying how it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from kip.local import build, leftovers, packages
+from kip.local.cluster import Cluster
+from kip.local.controlplane import control_plane
+from kip.local.dns import Dns
+from kip.local.parts import Part, ProcessPart, choose
+from kip.local.processes import Processes, stop_all
+from kip.local.progress import Progress, Silent
+from kip.local.services import Aws, NetworkPart, Operator, Registry, Room
+from kip.local.world import DEFAULT_NAME, World, WorldError
+
+# Ended one after the other, before the rest: each still needs the world to clean up behind itself.
+_FIRST_TO_END = ("operator", "room")
+_LAST_WORDS = 15.0  # seconds they may take
+_REST = 3.0  # seconds that all others may take together
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """How one part is: ready when nothing is missing."""
+
+    name: str
+    pid: int | None
+    missing: str | None
+
+
+def all_parts(world: World) -> list[Part]:
+    """Every part that this world can have, those that can start at once first."""
+    parts: list[Part] = [NetworkPart(world), Aws(world), Registry(world), *control_plane(world)]
+    parts += [Dns(world), Cluster(world), Room(world), Operator(world)]
+    return [part for part in parts if world.rooted or not part.root_only]
+
+
+def up(
+    name: str = DEFAULT_NAME,
+    progress: Progress | None = None,
+    *,
+    only: Collection[str] | None = None,
+    without: Collection[str] = (),
+) -> World:
+    """Makes the world be up: starts what is not there, repairs what died, leaves alone what runs.
+
+    `only` names the parts wanted (what they need comes with them), `without` those not wanted.
+
+    Raises:
+        WorldError: a part cannot be had here or did not become ready.
+        BuildError: a program cannot be compiled.
+    """
+    shown = progress or Silent()
+    world = World.open(name)
+    _check_user(world)
+    with world.exclusively():
+        world.save()  # a `down` may have come between opening and holding it
+        parts = choose(all_parts(world), only, without)
+        _prepare(world, parts, shown)
+        stop_all(Processes(world).orphans(), _REST)
+        _start(parts, shown)
+    return world
+
+
+def _check_user(world: World) -> None:
+    if world.rooted and os.geteuid() != 0:
+        raise WorldError(
+            f"world {world.name!r} in {world.state} was made by root, and only root can change it"
+        )
+
+
+def _prepare(world: World, parts: Sequence[Part], progress: Progress) -> None:
+    """Packages and programs, before anything is started."""
+    names = {part.name for part in parts}
+    if "network" in names:
+        packages.ensure(packages.NETWORK_PACKAGES, progress)
+    if "room" in names:
+        packages.ensure(packages.ROOM_PACKAGES, progress)
+    for needed in dict.fromkeys(needed for part in parts for needed in part.builds):
+        build.ensure(needed, progress)
+
+
+def _start(parts: Sequence[Part], progress: Progress) -> None:
+    """Starts each part as soon as what it needs is ready: what does not wait for each other starts together."""
+    waiting = {part.name: part for part in parts}
+
+    def settle(name: str) -> None:
+        if part := waiting.pop(name, None):
+            with progress.step(part.name):
+                part.wait()
+
+    for part in parts:
+        for need in part.needs:
+            settle(need)
+        part.start()
+    for part in parts:
+        settle(part.name)
+
+
+def down(name: str = DEFAULT_NAME, progress: Progress | None = None) -> bool:
+    """Ends the world and removes every trace of it. Returns False when there was none.
+
+    Raises:
+        WorldError: something does not end or is still in use.
+    """
+    shown = progress or Silent()
+    world = World.find(name)
+    if world is None:
+        return False
+    _check_user(world)
+    with world.exclusively():
+        processes = Processes(world)
+        for first in _FIRST_TO_END:
+            if processes.running(first):
+                with shown.step(f"end {first}"):
+                    processes.stop(first, _LAST_WORDS)
+        with shown.step("end the rest"):
+            stop_all(processes.all(), _REST)
+        with shown.step(f"remove {world.state}"):
+            leftovers.remove(world)
+    return True
+
+
+def status(world: World) -> list[PartStatus]:
+    """How each part of the world is, parts that were never started included."""
+    found = []
+    for part in all_parts(world):
+        process = part.processes.running(part.name) if isinstance(part, ProcessPart) else None
+        try:
+            missing = part.missing()
+        except (OSError, WorldError) as error:
+            missing = str(error)
+        found.append(PartStatus(part.name, process.pid if process else None, missing))
+    return found
