@@ -1,0 +1,66 @@
+"""Both directions of loss, in one slow sweep: instances without a Cell, and Cells without an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from kip.cells.fleet import Fleet
+from kip.cells.repository import Cells
+from kip.cloud.errors import CloudError
+from kip.kube.errors import KubeError
+from kip.model.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+# An instance can be lost or orphaned only by a crash or from outside; a spot notice gives two minutes.
+SWEEP_S = 10.0
+
+
+class Sweeper:
+    """Ends instances that belong to nobody, and wakes cells whose instance has gone."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        cells: Cells,
+        clock: Clock,
+        *,
+        mark: Callable[[str], None],
+        period_s: float = SWEEP_S,
+    ) -> None:
+        self._fleet = fleet
+        self._cells = cells
+        self._clock = clock
+        self._mark = mark
+        self._period_s = period_s
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            try:
+                await self.sweep()
+            except (CloudError, KubeError) as error:
+                log.warning("sweep failed", error=str(error))
+            await self._clock.sleep(self._period_s)
+
+    async def sweep(self) -> list[str]:
+        """One sweep; the IDs of the instances it ended.
+
+        The instances are read first and the Cells afterwards, from the API server: every instance seen had its intent
+        written to a Cell before it was launched, so one that no Cell claims now belonged to a Cell that has gone since.
+        """
+        instances = await self._fleet.sweep()
+        cells = await self._cells.refresh()
+        claimed, pending = self._cells.claimed_instances(cells)
+        orphans = [
+            i.id for i in instances if not i.gone and i.id not in claimed and i.client_token not in pending
+        ]
+        if orphans:
+            log.warning("ending instances that belong to no cell", instances=orphans)
+            await self._fleet.terminate(orphans)
+        for cell in cells:
+            if self._fleet.why_gone(cell) is not None or cell.deleting:
+                self._mark(cell.pod_uid)
+        return orphans

@@ -1,0 +1,285 @@
+"""The live side of a cell: its SSH connection, and over it the API that its kubelet sees.
+
+Nothing here is the only copy of anything: after a restart every link is dialled again. Two orders matter:
+
+* First contact: the kubelet is let in at once and told, truthfully, that it has no pod yet; so its start overlaps with
+  the exchange of keys. The pod is shown only when the cell's own host key has been written to the Cell and is in use.
+* Again, once the pod may have been shown: everything is prepared first, the pod included, and only then the kubelet is
+  let in. A kubelet that is shown an empty list after it has run a pod kills its containers within seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import structlog
+
+from kip.model.cell import SERVING, Cell
+from kip.model.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+# Between a link's loss and the next attempt, doubled each time; dialling itself is repeated much faster (kip.tunnel).
+_RETRY_FIRST_S = 0.2
+_RETRY_LIMIT_S = 10.0
+
+State = Literal["dialling", "contacted", "up", "lost"]
+
+
+@dataclass(frozen=True)
+class Contact:
+    """What a cell tells at the beginning of a connection."""
+
+    token: str
+    """The bearer token of its kubelet; readable by root on the cell only."""
+    host_key: str | None
+    """The public half of the host key that the cell made for itself, while it is not in use yet."""
+
+
+class Tunnel(Protocol):
+    """A connection to a cell (kip.tunnel)."""
+
+    async def first_contact(self) -> Contact: ...
+    async def activate_host_key(self) -> None: ...
+    async def push_services(self, ruleset: str) -> None: ...
+    async def forward_api(self, socket: Path) -> None: ...
+    async def forward_kubelet(self, socket: Path) -> None: ...
+    async def wait_closed(self) -> None: ...
+
+
+class Tunnels(Protocol):
+    """Dials cells, again and again, until one answers or is dropped."""
+
+    async def dial(self, cell: str, address: str, host_keys: tuple[str, ...]) -> Tunnel:
+        """A connection to this cell, whatever time it takes; raises what no repetition can mend."""
+        ...
+
+    async def drop(self, cell: str) -> None:
+        """Close the cell's connection and stop dialling it."""
+        ...
+
+    def trouble(self, cell: str) -> str:
+        """Why the last attempt to dial this cell failed; empty if none did."""
+        ...
+
+
+class Session(Protocol):
+    """One kubelet's view of the cluster (kip.cellapi)."""
+
+    socket_path: Path
+    first_request_at: float | None
+
+    def show_pod(self) -> None: ...
+    async def wait_first_request(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+OpenSession = Callable[[Cell, Mapping[str, Any], str], Awaitable[Session]]
+"""(cell, pod, token) -> the API for this cell's kubelet."""
+
+
+class Link:
+    """One cell's connection, from dialling to loss."""
+
+    def __init__(self, cell: Cell, *, since: float) -> None:
+        self.cell_name = cell.name
+        self.pod_uid = cell.pod_uid
+        self.instance_id = cell.instance_id
+        self.state: State = "dialling"
+        self.since = since
+        self.host_key: str | None = None
+        self.session: Session | None = None
+        self.tunnel: Tunnel | None = None
+        self.kubelet_socket: Path | None = None
+        self.error: str = ""
+        self.failures = 0
+        self.retry_at = 0.0
+        self.reachable_at: float | None = None
+        self.connected_at: float | None = None
+        self.shown_at: float | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Link {self.cell_name} {self.state}{' ' + self.error if self.error else ''}>"
+
+    @property
+    def kubelet_asked(self) -> bool:
+        return self.session is not None and self.session.first_request_at is not None
+
+
+class Links:
+    """At most one link for each cell."""
+
+    def __init__(
+        self,
+        tunnels: Tunnels,
+        open_session: OpenSession,
+        clock: Clock,
+        *,
+        socket_dir: Path,
+        first_contact_key: str,
+        ruleset: Callable[[], str],
+        changed: Callable[[str], None],
+    ) -> None:
+        """`changed(pod_uid)` is called whenever a link reaches another state; `first_contact_key` is the public key
+        that every cell has until its own is in use."""
+        self._tunnels = tunnels
+        self._open_session = open_session
+        self._clock = clock
+        self._socket_dir = socket_dir
+        self._first_contact_key = first_contact_key
+        self._ruleset = ruleset
+        self._changed = changed
+        self._links: dict[str, Link] = {}
+
+    def get(self, cell_name: str) -> Link | None:
+        return self._links.get(cell_name)
+
+    def all(self) -> list[Link]:
+        return list(self._links.values())
+
+    def ensure(self, cell: Cell, pod: Mapping[str, Any]) -> Link:
+        """The cell's link; one that is missing or lost (a little while ago) is dialled again in the background."""
+        now = self._clock.monotonic()
+        link = self._links.get(cell.name)
+        fresh = Link(cell, since=now)
+        if link is not None and link.instance_id == cell.instance_id:
+            if link.state != "lost" or now < link.retry_at:
+                return link
+            fresh.since, fresh.failures, fresh.error = link.since, link.failures, link.error
+        fresh.task = asyncio.create_task(self._live(fresh, cell, pod, link), name=f"link {cell.name}")
+        self._links[cell.name] = fresh
+        return fresh
+
+    def trouble(self, link: Link) -> str:
+        """Why there is no connection, for people."""
+        return self._tunnels.trouble(link.cell_name) or link.error or "no answer yet"
+
+    async def show_pod(self, link: Link) -> None:
+        """After the cell's host key has been recorded: put it to use, and let the kubelet see its pod."""
+        if link.tunnel is None or link.session is None or link.state != "contacted":
+            return
+        await link.tunnel.activate_host_key()
+        link.session.show_pod()
+        link.shown_at = self._clock.monotonic()
+        link.state = "up"
+
+    async def drop(self, cell_name: str) -> None:
+        """Close everything of this cell; its kubelet sees no API any more."""
+        link = self._links.pop(cell_name, None)
+        if link is None:
+            return
+        await _cancel(link.task)
+        await self._tunnels.drop(cell_name)
+
+    async def push_services(self, ruleset: str) -> None:
+        """Bring a new service ruleset to every cell that is connected; a cell that fails gets it when it is redialled."""
+        slots = asyncio.Semaphore(32)
+
+        async def push(link: Link) -> None:
+            async with slots:
+                if link.tunnel is None or link.state not in ("contacted", "up"):
+                    return
+                try:
+                    await link.tunnel.push_services(ruleset)
+                except Exception as error:
+                    log.warning("services not brought to a cell", cell=link.cell_name, error=str(error))
+                    await self._tunnels.drop(link.cell_name)
+
+        await asyncio.gather(*(push(link) for link in self.all()))
+
+    async def close(self) -> None:
+        """Close all of them; pods go on running."""
+        await asyncio.gather(*(self.drop(name) for name in list(self._links)))
+
+    async def _live(self, link: Link, cell: Cell, pod: Mapping[str, Any], before: Link | None) -> None:
+        """One link's life: connect, then wait for its end."""
+        try:
+            if before is not None:
+                await _cancel(before.task)
+            await self._connect(link, cell, pod)
+            if link.tunnel is not None:
+                self._changed(link.pod_uid)
+                await self._watch(link)
+            link.error = "the connection was lost"
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            link.error = f"{type(error).__name__}: {error}"
+            log.warning("cell not connected", cell=link.cell_name, error=link.error)
+            with suppress(Exception):
+                await self._tunnels.drop(link.cell_name)
+        finally:
+            await self._close_session(link)
+            now = self._clock.monotonic()
+            if link.state in ("contacted", "up"):
+                link.since, link.failures = now, 0
+            link.retry_at = now + min(_RETRY_LIMIT_S, _RETRY_FIRST_S * 2**link.failures)
+            link.failures += 1
+            link.state = "lost"
+            self._changed(link.pod_uid)
+
+    async def _connect(self, link: Link, cell: Cell, pod: Mapping[str, Any]) -> None:
+        tunnel = await self._tunnels.dial(cell.name, cell.address or "", self._accepted_keys(cell))
+        link.reachable_at = self._clock.monotonic()
+        contact = await tunnel.first_contact()
+        session = link.session = await self._open_session(cell, pod, contact.token)
+        link.kubelet_socket = self._socket_dir / f"{cell.name}.kubelet"
+        prepared = (tunnel.push_services(self._ruleset()), tunnel.forward_kubelet(link.kubelet_socket))
+        if cell.pod_may_run:
+            await asyncio.gather(tunnel.activate_host_key(), *prepared)
+            session.show_pod()
+            await tunnel.forward_api(session.socket_path)
+            link.state = "up"
+        else:
+            await asyncio.gather(tunnel.forward_api(session.socket_path), *prepared)
+            link.host_key = contact.host_key
+            link.state = "contacted"
+        link.tunnel = tunnel
+        link.connected_at = self._clock.monotonic()
+
+    async def _watch(self, link: Link) -> None:
+        """Until the connection ends; meanwhile say when the kubelet first asks."""
+        tunnel, session = link.tunnel, link.session
+        if tunnel is None or session is None:
+            return
+        closed = asyncio.create_task(tunnel.wait_closed())
+        asked = asyncio.create_task(session.wait_first_request())
+        try:
+            await asyncio.wait((closed, asked), return_when=asyncio.FIRST_COMPLETED)
+            if not closed.done():
+                self._changed(link.pod_uid)
+                await closed
+        finally:
+            closed.cancel()
+            asked.cancel()
+
+    def _accepted_keys(self, cell: Cell) -> tuple[str, ...]:
+        """The host keys that this cell may show.
+
+        The first contact's key is the same for a whole batch and can be read by the pod through the instance metadata: it
+        counts only until the pod has been served, for a process that died between recording the cell's key and using it.
+        """
+        if cell.host_key is None:
+            return (self._first_contact_key,)
+        if cell.conditions.is_true(SERVING):
+            return (cell.host_key,)
+        return (cell.host_key, self._first_contact_key)
+
+    async def _close_session(self, link: Link) -> None:
+        session, link.session, link.tunnel = link.session, None, None
+        link.kubelet_socket = None
+        if session is not None:
+            with suppress(Exception):
+                await session.close()
+
+
+async def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,91 @@
+"""Telling people: events on the pod, and a reason in its status while no kubelet is there to write one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from kip.kube.client import ApiClient
+from kip.kube.errors import KubeError, NotFound
+from kip.kube.events import EventRecorder
+from kip.model.clock import Clock, to_rfc3339
+
+log = structlog.get_logger(__name__)
+
+# The condition that says why a pod was stopped by something other than itself; Job failure policies read it.
+_DISRUPTION = "DisruptionTarget"
+
+
+class Reporter:
+    """Writes what a person sees of a pod before its kubelet does, and after it is lost."""
+
+    def __init__(self, client: ApiClient, events: EventRecorder, clock: Clock) -> None:
+        self._client = client
+        self._events = events
+        self._clock = clock
+
+    async def progress(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
+        """A step forward, as an event."""
+        await self._events.tell(pod, "Normal", reason, message)
+
+    async def problem(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
+        """What keeps the pod from starting: a warning event, and `status.reason` (kubectl's STATUS column)."""
+        await self._events.tell(pod, "Warning", reason, message)
+        status = pod.get("status") or {}
+        if status.get("reason") == reason and status.get("message") == message:
+            return
+        await self._patch_status(pod, {"reason": reason, "message": message})
+
+    async def warning(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
+        """Something a person should know of a pod that a kubelet already reports on."""
+        await self._events.tell(pod, "Warning", reason, message)
+
+    async def solved(self, pod: Mapping[str, Any]) -> None:
+        """Take back the reason that `problem` wrote; the kubelet writes the status from now on."""
+        status = pod.get("status") or {}
+        if status.get("phase", "Pending") == "Pending" and status.get("reason"):
+            await self._patch_status(pod, {"reason": None, "message": None})
+
+    async def failed(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
+        """The pod's machine is gone: the pod has failed for good, so that its controller replaces it."""
+        await self._events.tell(pod, "Warning", reason, message)
+        now = to_rfc3339(self._clock.now())
+        disruption = {
+            "type": _DISRUPTION,
+            "status": "True",
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": now,
+        }
+        others = [
+            {**c, "status": "False", "lastTransitionTime": now} if c["type"] == "Ready" else c
+            for c in (pod.get("status") or {}).get("conditions") or []
+            if c["type"] != _DISRUPTION
+        ]
+        await self._patch_status(
+            pod,
+            {"phase": "Failed", "reason": reason, "message": message, "conditions": [*others, disruption]},
+        )
+
+    async def remove(self, pod: Mapping[str, Any]) -> None:
+        """Confirm the end of a pod that is marked for deletion, as its kubelet would have."""
+        metadata = pod["metadata"]
+        try:
+            await self._client.delete(
+                f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}",
+                {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}},
+            )
+        except NotFound:
+            pass
+
+    async def _patch_status(self, pod: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        metadata = pod["metadata"]
+        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
+        try:
+            await self._client.patch(path, {"metadata": {"uid": metadata["uid"]}, "status": dict(status)})
+        except KubeError as error:
+            log.warning(
+                "pod status not written", pod=f"{metadata['namespace']}/{metadata['name']}", error=str(error)
+            )
