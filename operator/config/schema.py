@@ -1,0 +1,416 @@
+"""provider.yaml as values: what every key means and what it is when it is not given.
+
+The keys are those of the first Kip, so that its files go on working; new ones are named as those would have
+been. docs/provider-config.md is generated from the descriptions here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic.alias_generators import to_camel
+
+from kip.config.types import (
+    Address,
+    Amount,
+    Cidr,
+    DnsLabel,
+    DnsName,
+    Flag,
+    Labels,
+    Port,
+    Url,
+    Words,
+    duration,
+    matching,
+    one_or_many,
+    parsed,
+    size,
+    whole_number,
+    words,
+    wrong,
+)
+from kip.model.patterns import INSTANCE_PROFILE, INSTANCE_TYPE, SECURITY_GROUP, UNUSABLE_FAMILY
+
+_ACRONYMS = re.compile(r"(?<=[a-z])(Id|Ip|Iam|Url|Tls|Dns)(?=[A-Z]|s?$)|(?<=[a-z])Cidr(?=s?$)")
+
+
+def key_of(field: str) -> str:
+    """The key in the file for a field here: `vpc_id` is `vpcID`, as Go writes acronyms."""
+    return _ACRONYMS.sub(lambda match: match[0].upper(), to_camel(field))
+
+
+class Section(BaseModel):
+    """A mapping in the file. A key without a value, or with an empty text, counts as not given."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=key_of, populate_by_name=True, validate_default=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {key: value for key, value in data.items() if value is not None and value != ""}
+
+
+def _instance_type(value: Any) -> str:
+    if not INSTANCE_TYPE.fullmatch(value) or value.startswith(UNUSABLE_FAMILY):
+        raise ValueError(value)
+    return str(value)
+
+
+def _filters(value: Any) -> Mapping[str, tuple[str, ...]]:
+    """`{name: [a, b]}`, or the first Kip's text `name=a,b is-public=true`."""
+    if isinstance(value, str):
+        pairs = [word.partition("=") for word in value.split()]
+        if not all(name and equals and values for name, equals, values in pairs):
+            raise ValueError(value)
+        return {name: tuple(values.split(",")) for name, _, values in pairs}
+    if not isinstance(value, Mapping):
+        raise TypeError(value)
+    return {str(name): words(one_or_many(values)) for name, values in value.items()}
+
+
+InstanceTypeName = Annotated[str, parsed(_instance_type, "an instance type like t3.small, of no t1 family")]
+Profile = Annotated[str, matching(INSTANCE_PROFILE, "the name or the ARN of an instance profile")]
+Group = Annotated[str, matching(SECURITY_GROUP, "the id of a security group, like sg-0123abcd")]
+Subnet = Annotated[str, matching(r"subnet-[0-9a-z]+", "the id of a subnet, like subnet-0123abcd")]
+
+
+class Aws(Section):
+    """Where in AWS, and as whom."""
+
+    region: Annotated[
+        str | None,
+        matching(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+", "a region like us-east-1"),
+        Field(description="Region of the cells. Without it AWS_REGION, then the instance's own region."),
+    ] = None
+    access_key_id: Annotated[
+        str | None,
+        matching(r"\S+", "an access key id, text in quotes"),
+        Field(
+            description="Access key, together with secretAccessKey. Without both the usual sources are asked: "
+            "environment, role of the service account, instance profile."
+        ),
+    ] = None
+    secret_access_key: Annotated[
+        SecretStr | None,
+        matching(r"\S+", "a secret access key, text in quotes"),
+        Field(description="Belongs to accessKeyID. Better left out: a role needs no secret in a file."),
+    ] = None
+    vpc_id: Annotated[
+        str | None,
+        matching(r"vpc-[0-9a-z]+|default", "the id of a VPC, like vpc-0123abcd, or default"),
+        Field(
+            description="VPC of the cells; `default` is the account's. Without it that of the subnets, or "
+            "the one Kip runs in."
+        ),
+    ] = None
+    subnet_ids: Annotated[
+        tuple[Subnet, ...],
+        BeforeValidator(one_or_many),
+        Field(
+            alias="subnetID",
+            description="Subnet of the cells, or a list of them. Without it the one Kip runs in.",
+        ),
+    ] = ()
+    endpoint_url: Annotated[
+        Url | None, Field(description="Address of the EC2 API, for private endpoints and for tests.")
+    ] = None
+    insecure_tls_skip_verify: Annotated[
+        Flag, Field(description="Accept any certificate from endpointURL. For tests only.")
+    ] = False
+
+    @model_validator(mode="after")
+    def _keys_belong_together(self) -> Aws:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise wrong("accessKeyID and secretAccessKey together, or neither")
+        return self
+
+
+class Cloud(Section):
+    """The cloud that has the cells."""
+
+    aws: Annotated[Aws, Field(description="Amazon Web Services.")] = Aws()
+
+
+class BootImageSpec(Section):
+    """The machine image of the cells. Of several that match, the newest is taken.
+
+    Every key may also be a text with spaces between its entries, as the first Kip had it.
+    """
+
+    owners: Annotated[
+        Words, Field(description="Account numbers, `self`, `amazon` or `aws-marketplace`.")
+    ] = ()
+    executable_users: Annotated[
+        Words, Field(description="Accounts that may launch the image: numbers, `self` or `all`.")
+    ] = ()
+    filters: Annotated[
+        Mapping[str, tuple[str, ...]],
+        parsed(_filters, "filters, like {name: my-image-*} or the text name=my-image-*"),
+        Field(description="DescribeImages filters, name to value or values."),
+    ] = {}
+    image_ids: Annotated[
+        tuple[Annotated[str, matching(r"ami-[0-9a-z]+", "the id of an image, like ami-0123abcd")], ...],
+        parsed(words, "the ids of images in a list, or in one text with spaces between them"),
+        Field(description="Ids of images; then owners and filters are seldom needed."),
+    ] = ()
+
+    @property
+    def given(self) -> bool:
+        """False when every key was left out, so that Kip looks for the image itself."""
+        return bool(self.owners or self.executable_users or self.filters or self.image_ids)
+
+
+class StandbyCell(Section):
+    """One pool of cells that are kept running without a pod."""
+
+    instance_type: Annotated[InstanceTypeName, Field(description="Instance type of the pool.")]
+    count: Annotated[int, whole_number(at_least=0), Field(description="Cells that wait at any time.")] = 0
+    spot: Annotated[Flag, Field(description="Whether they are spot instances.")] = False
+    dedicated: Annotated[Flag, Field(description="Whether they have hosts of their own.")] = False
+
+
+class KeptLogs(Section):
+    """The logs of finished pods, kept when their cell is gone."""
+
+    max_size: Annotated[
+        int, size(at_least="1Ki"), Field(description="The last bytes that are kept of each container's log.")
+    ] = 256 * 1024
+
+
+class Cells(Section):
+    """The machines that pods run on."""
+
+    default_instance_type: Annotated[
+        InstanceTypeName, Field(description="Instance type of a pod that asks for nothing.")
+    ] = "t3.small"
+    default_volume_size: Annotated[
+        int,
+        size(at_least="1Gi"),
+        Field(description="Root volume of a cell, rounded up to GiB; never smaller than the image's own."),
+    ] = 5 * 2**30
+    boot_image_spec: Annotated[
+        BootImageSpec,
+        Field(
+            description="Machine image. Without it the newest EKS image (Amazon Linux 2023) for the cluster's "
+            "Kubernetes version."
+        ),
+    ] = BootImageSpec()
+    standby_cells: Annotated[
+        tuple[StandbyCell, ...],
+        Field(description="Pools of cells that wait for pods. Checked, but without effect in this version."),
+    ] = ()
+    cloud_init_file: Annotated[
+        Path | None,
+        matching(r"(?s).+", "the path of a file"),
+        Field(
+            description="A cloud-config file merged into the user data of every cell; a relative path starts "
+            "at the directory of provider.yaml."
+        ),
+    ] = None
+    extra_cidrs: Annotated[
+        tuple[Cidr, ...],
+        Field(description="Address ranges, besides the VPC's own, from which pods on cells may be reached."),
+    ] = ()
+    extra_security_groups: Annotated[
+        tuple[Group, ...], Field(description="Security groups added to every cell.")
+    ] = ()
+    nametag: Annotated[
+        str | None,
+        matching(r"[a-z]([-a-z0-9]{0,32}[a-z0-9])?", "a DNS label of at most 34 characters, like shop-kip"),
+        Field(description="Part of the cells' Name tag. Without it the cluster's name."),
+    ] = None
+    private_ip_only: Annotated[
+        Flag, Field(description="No public address for any cell, whatever the subnet's setting.")
+    ] = False
+    default_iam_permissions: Annotated[
+        Profile | None,
+        Field(
+            description="Instance profile (name or ARN) of cells whose pod has no annotation "
+            "pod.elotl.co/instance-profile."
+        ),
+    ] = None
+    connect_timeout: Annotated[
+        float,
+        duration(at_least="1s"),
+        Field(description="How long a running instance may take to answer over SSH before it is replaced."),
+    ] = 300.0
+    start_timeout: Annotated[
+        float,
+        duration(at_least="1s"),
+        Field(
+            description="How long a connected cell's kubelet may take to ask for its pod before the cell is "
+            "replaced."
+        ),
+    ] = 300.0
+    dead_man_switch: Annotated[
+        float,
+        duration(at_least="30s", or_zero="never"),
+        Field(
+            description="A cell to which Kip has not connected for so long powers itself off and is gone, so "
+            "that nothing keeps running after a lost cluster. Longer than any outage of Kip that pods shall "
+            "survive."
+        ),
+    ] = 7200.0
+    kept_logs: Annotated[KeptLogs, Field(description="Logs of finished pods.")] = KeptLogs()
+    allow_daemon_sets: Annotated[
+        Flag,
+        Field(
+            description="Give pods of DaemonSets a cell too. They tolerate every taint: each would cost an "
+            "instance."
+        ),
+    ] = False
+
+
+class ServingCertificate(Section):
+    """The certificate of the virtual node's kubelet API."""
+
+    signer_name: Annotated[
+        str,
+        matching(r"[a-z0-9.-]+/[A-Za-z0-9./-]+", "a signer like kubernetes.io/kubelet-serving"),
+        Field(
+            description="Signer of the CertificateSigningRequest; on EKS beta.eks.amazonaws.com/app-serving."
+        ),
+    ] = "kubernetes.io/kubelet-serving"
+
+
+#: What the virtual node offers unless told otherwise; cpu, memory and pods are the first Kip's numbers.
+DEFAULT_CAPACITY: Mapping[str, str] = {
+    "cpu": "20",
+    "memory": "100Gi",
+    "pods": "20",
+    "ephemeral-storage": "400Gi",
+}
+
+
+class Kubelet(Section):
+    """The virtual nodes: what the cluster sees."""
+
+    node_name: Annotated[
+        str | None, DnsName, Field(description="Name of the only virtual node, instead of nodeNamePrefix.")
+    ] = None
+    node_name_prefix: Annotated[
+        str, DnsLabel, Field(description="Virtual nodes are called so, with -0, -1 and so on.")
+    ] = "kip-provider"
+    nodes: Annotated[
+        int,
+        whole_number(at_least=1),
+        Field(description="Number of virtual nodes. Each is served by one process at a time."),
+    ] = 1
+    node_ip: Annotated[
+        Address | None,
+        Field(
+            description="Address under which the cluster reaches the virtual node's kubelet API. Without it "
+            "the environment variable NODE_IP, then POD_IP.",
+        ),
+    ] = None
+    listen_address: Annotated[Address, Field(description="Address on which the kubelet API listens.")] = (
+        "0.0.0.0"  # noqa: S104 - a kubelet does
+    )
+    port: Annotated[Port, Field(description="Port of the kubelet API.")] = 10250
+    serving_certificate: Annotated[
+        ServingCertificate, Field(description="Certificate of the kubelet API.")
+    ] = ServingCertificate()
+    capacity: Annotated[
+        Mapping[str, Amount],
+        BeforeValidator(lambda given: {**DEFAULT_CAPACITY, **given} if isinstance(given, Mapping) else given),
+        Field(
+            description="What each virtual node offers to the scheduler, which binds no more pods than fit. "
+            "What is not named here keeps its default."
+        ),
+    ] = DEFAULT_CAPACITY
+    labels: Annotated[Labels, Field(description="Labels added to the virtual nodes.")] = {}
+
+    @model_validator(mode="after")
+    def _one_name_is_for_one_node(self) -> Kubelet:
+        if self.node_name is not None and self.nodes > 1:
+            raise wrong("nodeName with one node only; for several use nodeNamePrefix")
+        return self
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """Every virtual node of this installation."""
+        if self.node_name is not None:
+            return (self.node_name,)
+        return tuple(f"{self.node_name_prefix}-{index}" for index in range(self.nodes))
+
+
+class Cluster(Section):
+    """The Kubernetes cluster that the virtual nodes belong to."""
+
+    name: Annotated[
+        str | None,
+        matching(
+            r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,98}[A-Za-z0-9])?", "a name of letters, digits, dashes and dots"
+        ),
+        Field(
+            description="Tells the instances of one cluster from those of another: two clusters in one account "
+            "must never have the same. Without it the UID of the namespace kube-system. Not to be changed "
+            "while there are cells."
+        ),
+    ] = None
+    namespace: Annotated[
+        str,
+        DnsLabel,
+        Field(description="Namespace of Kip's own objects (leases, secrets). Without it POD_NAMESPACE."),
+    ] = "kip"
+    dns: Annotated[
+        tuple[Address, ...],
+        BeforeValidator(one_or_many),
+        Field(
+            description="Addresses of the cluster's DNS. Without it those of the Service kube-system/kube-dns."
+        ),
+    ] = ()
+    domain: Annotated[str, DnsName, Field(description="DNS domain of the cluster.")] = "cluster.local"
+    impersonate_node: Annotated[
+        Flag,
+        Field(
+            description="Make a cell's requests to the API server as the virtual node, so that the Node "
+            "authorizer limits Kip as it limits a kubelet. Where that is not allowed, false uses Kip's own "
+            "rights, which then have to include reading secrets and configMaps."
+        ),
+    ] = True
+
+
+class Health(Section):
+    """Probes and metrics, over plain HTTP."""
+
+    listen_address: Annotated[
+        Address, Field(description="Address on which /healthz, /readyz and /metrics listen.")
+    ] = "0.0.0.0"  # noqa: S104 - probes come from the kubelet of the host
+    port: Annotated[Port, Field(description="Their port.")] = 8080
+
+
+class Log(Section):
+    """What Kip says while it works."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="The least that is told.")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "json", "text"],
+        Field(description="`auto` is text on a terminal and JSON lines elsewhere."),
+    ] = "auto"
+
+
+class Settings(Section):
+    """All of provider.yaml."""
+
+    api_version: Annotated[Literal["v1"], Field(description="Version of this file's format.")] = "v1"
+    kind: Annotated[Literal["serverConfig"], Field(description="Kind of this file.")] = "serverConfig"
+    cloud: Annotated[Cloud, Field(description="The cloud that has the cells.")] = Cloud()
+    cells: Annotated[Cells, Field(description="The machines that pods run on.")] = Cells()
+    kubelet: Annotated[Kubelet, Field(description="The virtual nodes: what the cluster sees.")] = Kubelet()
+    cluster: Annotated[Cluster, Field(description="The cluster that the virtual nodes belong to.")] = (
+        Cluster()
+    )
+    health: Annotated[Health, Field(description="Probes and metrics.")] = Health()
+    log: Annotated[Log, Field(description="What Kip says while it works.")] = Log()
