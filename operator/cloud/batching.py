@@ -7,17 +7,15 @@ then one call is made for all of them and each caller gets the results of its ow
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from kip.model.clock import Clock, SystemClock
+
 Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
 Key = Hashable
-
-Sleep = Callable[[float], Awaitable[None]]
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +51,12 @@ class Batcher(Generic[Item, Result]):
         windows: Windows,
         *,
         key: Callable[[Item], Key] = lambda item: None,
-        clock: Clock = time.monotonic,
-        sleep: Sleep = asyncio.sleep,
+        clock: Clock | None = None,
     ) -> None:
         self._execute = execute
         self._windows = windows
         self._key = key
-        self._clock = clock
-        self._sleep = sleep
+        self._clock = clock or SystemClock()
         self._open: dict[Key, _Bucket[Item, Result]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -83,7 +79,7 @@ class Batcher(Generic[Item, Result]):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _enqueue(self, item: Item) -> asyncio.Future[Result]:
-        key, now = self._key(item), self._clock()
+        key, now = self._key(item), self._clock.monotonic()
         bucket = self._open.get(key)
         if bucket is None:
             bucket = self._open[key] = _Bucket(opened=now, touched=now)
@@ -121,9 +117,9 @@ class Batcher(Generic[Item, Result]):
     async def _until_due(self, bucket: _Bucket[Item, Result]) -> None:
         while not bucket.full.is_set():
             due = min(bucket.touched + self._windows.idle, bucket.opened + self._windows.longest)
-            if (left := due - self._clock()) <= 0:
+            if (left := due - self._clock.monotonic()) <= 0:
                 return
-            nap = asyncio.ensure_future(self._sleep(left))
+            nap = asyncio.ensure_future(self._clock.sleep(left))
             full = asyncio.ensure_future(bucket.full.wait())
             try:
                 await asyncio.wait((nap, full), return_when=asyncio.FIRST_COMPLETED)

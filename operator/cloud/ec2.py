@@ -8,7 +8,7 @@ from typing import Any
 
 from kip.cloud.base import ALL_STATES, Instance, InstanceState, LaunchRequest
 from kip.cloud.batching import Batcher, Windows
-from kip.cloud.errors import InvalidRequest, NotFound
+from kip.cloud.errors import InvalidRequest, NotFound, TokenConflict
 from kip.cloud.sdk import Answer, Ec2Sdk, filters
 
 #: TerminateInstances takes up to 1000 ids, but AWS asks for fewer to avoid time-outs; Karpenter uses 500.
@@ -35,9 +35,12 @@ class Ec2Compute:
         if problem := request.problem():
             raise InvalidRequest(problem)
         answer = await self._sdk.run_instances(**run_instances_parameters(request))
-        return tuple(
-            sorted(map(to_instance, answer["Instances"]), key=lambda instance: instance.launch_index)
-        )
+        launched = sorted(map(to_instance, answer["Instances"]), key=lambda instance: instance.launch_index)
+        if all(instance.gone for instance in launched):
+            # For a used-up token AWS has answered both ways over the years: with the terminated instances and,
+            # since 2025, with IdempotentInstanceTerminated (https://github.com/boto/boto3/issues/4406).
+            raise TokenConflict("the token's instances are terminated", action="RunInstances")
+        return tuple(launched)
 
     async def describe(
         self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES
