@@ -10,16 +10,17 @@ from kip.local import build, leftovers, packages
 from kip.local.cluster import Cluster
 from kip.local.controlplane import control_plane
 from kip.local.dns import Dns
-from kip.local.parts import Part, ProcessPart, choose
+from kip.local.parts import Part, choose
 from kip.local.processes import Processes, stop_all
 from kip.local.progress import Progress, Silent
-from kip.local.services import Aws, NetworkPart, Operator, Registry, Room
+from kip.local.services import Aws, Images, NetworkPart, Operator, Registry, Room
 from kip.local.world import DEFAULT_NAME, World, WorldError
 
 # Ended one after the other, before the rest: each still needs the world to clean up behind itself.
 _FIRST_TO_END = ("operator", "room")
 _LAST_WORDS = 15.0  # seconds they may take
-_REST = 3.0  # seconds that all others may take together
+_ORPHANS = 3.0  # seconds that a crashed run's processes may take together
+_REST = 0.2  # seconds that all others may take: what they keep is removed with the world
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class PartStatus:
     """How one part is: ready when nothing is missing."""
 
     name: str
+    started: bool
     pid: int | None
     missing: str | None
 
@@ -34,7 +36,7 @@ class PartStatus:
 def all_parts(world: World) -> list[Part]:
     """Every part that this world can have, those that can start at once first."""
     parts: list[Part] = [NetworkPart(world), Aws(world), Registry(world), *control_plane(world)]
-    parts += [Dns(world), Cluster(world), Room(world), Operator(world)]
+    parts += [Dns(world), Cluster(world), Images(world), Room(world), Operator(world)]
     return [part for part in parts if world.rooted or not part.root_only]
 
 
@@ -60,7 +62,7 @@ def up(
         world.save()  # a `down` may have come between opening and holding it
         parts = choose(all_parts(world), only, without)
         _prepare(world, parts, shown)
-        stop_all(Processes(world).orphans(), _REST)
+        stop_all(Processes(world).orphans(), _ORPHANS)
         _start(parts, shown)
     return world
 
@@ -126,12 +128,14 @@ def down(name: str = DEFAULT_NAME, progress: Progress | None = None) -> bool:
 
 def status(world: World) -> list[PartStatus]:
     """How each part of the world is, parts that were never started included."""
+    processes = Processes(world)
     found = []
     for part in all_parts(world):
-        process = part.processes.running(part.name) if isinstance(part, ProcessPart) else None
+        process = processes.running(part.name)
         try:
             missing = part.missing()
         except (OSError, WorldError) as error:
             missing = str(error)
-        found.append(PartStatus(part.name, process.pid if process else None, missing))
+        started = processes.was_started(part.name) or missing is None
+        found.append(PartStatus(part.name, started, process.pid if process else None, missing))
     return found

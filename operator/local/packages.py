@@ -31,22 +31,9 @@ class Package:
         return shutil.which(self.shows, path=path) is not None
 
 
-# What booting machines takes: their runtime, their init, their network, their sshd.
-ROOM_PACKAGES = (
-    Package("runc", "runc"),
-    Package("containernetworking-plugins", "/usr/lib/cni/loopback"),
-    Package("nftables", "nft"),
-    Package("iptables", "iptables"),
-    Package("conntrack", "conntrack"),
-    Package("iproute2", "ip"),
-    Package("util-linux", "nsenter"),
-    Package("mount", "losetup"),
-    Package("openssh-server", "/usr/sbin/sshd"),
-    Package("socat", "socat"),
-    Package("systemd", "/lib/systemd/systemd"),
-    Package("dbus", "dbus-daemon"),
-)
+# What the host runs to make the VPC and to boot machines; what the machines themselves need is in their image.
 NETWORK_PACKAGES = (Package("iproute2", "ip"), Package("util-linux", "nsenter"), Package("mount", "umount"))
+ROOM_PACKAGES = (*NETWORK_PACKAGES, Package("mount", "losetup"), Package("runc", "runc"))
 
 
 class PackagesMissingError(WorldError):
@@ -66,8 +53,7 @@ def ensure(packages: Iterable[Package], progress: Progress) -> None:
 
 
 def _install(names: list[str], command: str) -> None:
-    # No service may start here: sshd and dbus are wanted as files, for the cells.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *names]
     refused = _run(install, environment)
     if refused:  # the lists may be missing (a fresh image) or too old

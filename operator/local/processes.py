@@ -142,7 +142,7 @@ class Processes:
         self._world.run.mkdir(parents=True, exist_ok=True)
         log = self.log(command.name)
         begin = log.stat().st_size if log.exists() else 0
-        process = Process.of(self._spawn(command, log)) or Process(0, 0)
+        process = self._spawned(self._spawn(command, log))
         record = {
             "pid": process.pid,
             "started": process.started,
@@ -170,6 +170,13 @@ class Processes:
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
 
+    def _spawned(self, pid: int) -> Process:
+        """The process just spawned. The kernel lets us go on a moment before its new environment is in place."""
+        process = Process.of(pid)
+        while process and process.alive and not self._is_ours(process):
+            time.sleep(0.001)
+        return process or Process(pid, 0)
+
     def running(self, name: str) -> Process | None:
         """The process started under that name, if it runs."""
         kept = self._record(name)
@@ -179,6 +186,10 @@ class Processes:
         process = Process(kept["pid"], kept["started"])
         # After a reboot the same id and start time may be another process's: the mark is not.
         return process if process.alive and self._is_ours(process) else None
+
+    def was_started(self, name: str) -> bool:
+        """Whether a process of that name was started and not stopped since, be it running or not."""
+        return self._record_path(name).exists()
 
     def stop(self, name: str, grace: float = 10.0) -> None:
         """Ends the process of that name, if it runs, and forgets it. `grace` in seconds, then it is killed."""

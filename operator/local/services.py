@@ -8,10 +8,13 @@ import urllib.request
 from urllib.error import HTTPError
 
 from kip.local.build import CONTAINERD, KUBERNETES
+from kip.local.images import PAUSE, TOOLBOX, WEB, build_all
+from kip.local.images.build import PROGRAMS
 from kip.local.network import Network
 from kip.local.parts import Part, ProcessPart
 from kip.local.processes import Command
-from kip.local.world import World
+from kip.local.registry import ArchiveError, LoadError, load
+from kip.local.world import World, WorldError
 
 _ANSWER = 5.0  # seconds
 
@@ -35,7 +38,7 @@ class NetworkPart(Part):
 
 
 class _Module(ProcessPart):
-    """A process of this package: `python -m kip.local.<name> --world <world>`."""
+    """A process of this package, `python -m kip.local.<name>`, listening at its address of the world."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -43,15 +46,22 @@ class _Module(ProcessPart):
 
     def command(self) -> Command:
         """This Python, so that the part is of the same installation."""
-        return Command(
-            self.name, (sys.executable, "-m", f"kip.local.{self.name}", "--world", self.world.name)
-        )
+        return Command(self.name, (sys.executable, "-m", f"kip.local.{self.name}", *self.flags()))
+
+    def flags(self) -> list[str]:
+        """Where it listens and keeps its state."""
+        host, port = self.world.address(self.name)
+        return [f"--host={host}", f"--port={port}", f"--state={self.world.state / self.name}"]
 
 
 class Aws(_Module):
     """The AWS endpoint."""
 
     name = "aws"
+
+    def flags(self) -> list[str]:
+        """Its VPC is the world's; addresses of an ordinary node's pods are given to no instance."""
+        return [*super().flags(), f"--cidr={self.world.cidr}", f"--withhold={self.world.node_pods}"]
 
     def answer(self) -> str | None:
         """It is ready as soon as it listens."""
@@ -69,14 +79,50 @@ class Registry(_Module):
         return _http(f"{self.world.url(self.name)}/v2/")
 
 
+class Images(Part):
+    """The world's own images, made on the spot and put into the registry."""
+
+    name = "images"
+    needs = ("registry",)
+    builds = (PROGRAMS,)
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def start(self) -> None:
+        """Makes the images and loads them; what the registry has already is not sent again."""
+        try:
+            for archive in build_all(self._world.state / "images").values():
+                load(archive, self._world.url("registry"))
+        except (ArchiveError, LoadError) as error:
+            raise WorldError(f"images: {error}") from error
+
+    def missing(self) -> str | None:
+        """Asks for each by its name, as a cell does."""
+        for name in (PAUSE, WEB, TOOLBOX):
+            registry, _, rest = name.partition("/")
+            repository, _, tag = rest.rpartition(":")
+            url = f"{self._world.url('registry')}/v2/{repository}/manifests/{tag}?ns={registry}"
+            try:
+                if seen := _http(url):
+                    return seen
+            except OSError as error:
+                return str(error)
+        return None
+
+
 class Room(_Module):
     """The machine room, which boots what the AWS endpoint says is running."""
 
     name = "room"
-    needs = ("aws", "registry")
+    needs = ("aws", "images")
     builds = (KUBERNETES, CONTAINERD)
     root_only = True
     patience = 120.0  # the first time it makes the machine image
+
+    def flags(self) -> list[str]:
+        """It reads everything from the world."""
+        return [f"--world={self.world.name}"]
 
     def answer(self) -> str | None:
         """It says so itself."""

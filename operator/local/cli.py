@@ -1,0 +1,107 @@
+"""`kip local …`: the local world's commands."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kip.local import build, lifecycle, processes, registry
+from kip.local.progress import ConsoleProgress
+from kip.local.world import DEFAULT_NAME, World, WorldError
+
+
+class _Group(click.Group):
+    """Tells what a user can change as one message, not as a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (WorldError, registry.ArchiveError, registry.LoadError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+_named = click.option("--name", default=DEFAULT_NAME, show_default=True, help="Which world.")
+
+
+@click.group(cls=_Group)
+def local() -> None:
+    """A Kubernetes cluster, an AWS endpoint and really booted cells on this machine."""
+
+
+@local.command()
+@_named
+@click.option("--only", multiple=True, metavar="PART", help="Start this part and what it needs; repeatable.")
+@click.option("--without", multiple=True, metavar="PART", help="Leave this part out; repeatable.")
+def up(name: str, only: tuple[str, ...], without: tuple[str, ...]) -> None:
+    """Bring the world up, or repair it: what runs is left alone."""
+    world = lifecycle.up(name, ConsoleProgress(), only=only or None, without=without)
+    click.echo(f"export KUBECONFIG={world.kubeconfig}")
+
+
+@local.command()
+@_named
+def down(name: str) -> None:
+    """Take the world down and leave nothing of it."""
+    if not lifecycle.down(name, ConsoleProgress()):
+        click.echo(f"there is no world {name!r}")
+
+
+@local.command()
+@_named
+def status(name: str) -> None:
+    """Show each part; exit code 1 when one that was started is not ready."""
+    world = _existing(name)
+    table = Table("PART", "PID", "STATE", box=None, pad_edge=False)
+    found = lifecycle.status(world)
+    for part in found:
+        state = "ready" if part.missing is None else part.missing if part.started else "not started"
+        table.add_row(part.name, str(part.pid or "-"), state)
+    Console(highlight=False).print(table)
+    if any(part.started and part.missing for part in found):
+        raise click.exceptions.Exit(1)
+
+
+@local.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def kubectl(arguments: tuple[str, ...]) -> None:
+    """Run kubectl as the world's administrator; KIP_LOCAL_NAME names another world than the default one."""
+    world = _existing(os.environ.get("KIP_LOCAL_NAME", DEFAULT_NAME))
+    program = build.ensure(build.KUBERNETES, ConsoleProgress()) / "kubectl"
+    os.execve(program, ["kubectl", *arguments], {**os.environ, "KUBECONFIG": str(world.kubeconfig)})
+
+
+@local.command()
+@_named
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def load(name: str, image: Path) -> None:
+    """Put a saved IMAGE (docker save, buildah push, OCI archive) into the world's registry."""
+    for loaded in registry.load(image, _existing(name).url("registry")):
+        click.echo(f"loaded {loaded}")
+
+
+@local.command()
+@_named
+@click.option("--follow", "-f", is_flag=True, help="Go on showing what comes.")
+@click.argument("part")
+def logs(name: str, part: str, *, follow: bool) -> None:
+    """Show what a PART printed."""
+    world = _existing(name)
+    path = processes.Processes(world).log(part)
+    if not path.exists():
+        known = ", ".join(sorted(log.stem for log in world.logs.glob("*.log"))) or "none yet"
+        raise click.ClickException(f"{part!r} has no log in {world.logs}; there are: {known}")
+    os.execvp("tail", ["tail", "--lines=+1", *(["--follow=name"] if follow else []), str(path)])
+
+
+def _existing(name: str) -> World:
+    world = World.find(name)
+    if world is None:
+        raise click.ClickException(f"there is no world {name!r}: kip local up --name {name}")
+    return world
