@@ -1,0 +1,1 @@
+"""The machine room: every running instance of the world's EC2 endpoint, booted for real on this machine."""

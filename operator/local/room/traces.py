@@ -1,0 +1,113 @@
+"""What a machine leaves in the kernel, found and removed whatever state a crash left it in.
+
+runc removes a machine that it knows. These functions rely on nothing that was noted anywhere: a machine's
+processes are found by its cgroup, its mounts by their place below its directory, its loop devices by the file
+behind them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def cgroup_directories(name: str) -> list[Path]:
+    """The directories of that cgroup in every hierarchy (v1 controllers, named ones, v2) that has it."""
+    found = {hierarchy / name for hierarchy in _hierarchies() if (hierarchy / name).is_dir()}
+    return sorted(found)
+
+
+def _hierarchies() -> Iterator[Path]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split(" ", 1)[0] in {"cgroup", "cgroup2"}:
+            yield Path(before.split()[4])
+
+
+def processes(name: str) -> set[int]:
+    """Ids of the processes in that cgroup and those below it."""
+    found: set[int] = set()
+    for directory in cgroup_directories(name):
+        for members in directory.rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):  # a cgroup that goes away while we look
+                found.update(int(line) for line in members.read_text().split())
+    return found - {0}
+
+
+def kill(name: str) -> None:
+    """Kills every process of that cgroup; does not wait for their end."""
+    for pid in processes(name):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def remove_cgroups(name: str) -> None:
+    """Removes that cgroup with all below it, as far as no process is in it."""
+    for top in cgroup_directories(name):
+        below = [Path(path) for path, _, _ in os.walk(top, topdown=False)]
+        for directory in below:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
+def mounts_below(directory: Path) -> list[Path]:
+    """Mount points at or below that directory, the last mounted first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [Path(_unescaped(line.split()[4])) for line in lines]
+    return [point for point in reversed(points) if point.is_relative_to(directory)]
+
+
+def _unescaped(field: str) -> str:
+    """The kernel writes space, tab, newline and backslash as octal escapes."""
+    for code in ("040", "011", "012", "134"):
+        field = field.replace(f"\\{code}", chr(int(code, 8)))
+    return field
+
+
+def unmount_below(directory: Path) -> None:
+    """Ends every mount at or below that directory."""
+    for point in mounts_below(directory):
+        subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
+
+
+def loop_devices_below(directory: Path) -> list[str]:
+    """Loop devices whose file is below that directory; `losetup --detach` inside a machine may be forgotten.
+
+    The name that the kernel keeps is the machine's, so the file is told by device and inode number.
+    """
+    fields = "NAME,BACK-INO,BACK-MAJ:MIN"
+    listed = subprocess.run(
+        ["losetup", "--list", "--json", "--output", fields], capture_output=True, text=True, check=False
+    )
+    if not listed.stdout.strip():
+        return []
+    in_use = {
+        (str(entry["back-ino"]), entry["back-maj:min"]): entry["name"] for entry in _devices(listed.stdout)
+    }
+    if not in_use or not directory.is_dir():
+        return []
+    device = directory.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    inodes = {inode for inode, where in in_use if where.strip() == number}
+    if not inodes:
+        return []
+    expression = [word for inode in sorted(inodes) for word in ("-o", "-inum", inode)][1:]
+    command = ["find", str(directory), "-xdev", "-type", "f", "(", *expression, ")", "-printf", "%i\\n"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    return [name for (inode, where), name in in_use.items() if inode in found and where.strip() == number]
+
+
+def _devices(listing: str) -> list[dict[str, str]]:
+    devices: list[dict[str, str]] = json.loads(listing)["loopdevices"]
+    return devices
+
+
+def detach_loops_below(directory: Path) -> None:
+    """Detaches those loop devices."""
+    for name in loop_devices_below(directory):
+        subprocess.run(["losetup", "--detach", name], capture_output=True, check=False)
