@@ -23,8 +23,8 @@ _OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 _OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 _COMPRESSIONS = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
-# containerd and Docker write the whole name into the first; the second may hold just a tag.
-_NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+_WHOLE_NAME = "io.containerd.image.name"
+_NAME_OR_TAG = "org.opencontainers.image.ref.name"
 
 
 class ArchiveError(Exception):
@@ -83,19 +83,21 @@ class Archive:
         return [self._manifest(entry) for entry in known]
 
     def blobs(self, manifest: SavedManifest) -> list[str]:
-        """The digests of an image's configuration and layers; none for an index."""
+        """The digests of an image's configuration and layers, all of them here; none for an index."""
         parsed = self._parse(manifest)
+        if manifests.is_index(parsed):
+            return []
         try:
-            return [] if manifests.is_index(parsed) else list(manifests.blobs(parsed))
+            digests = list(manifests.blobs(parsed))
         except RegistryError as error:
             raise self._error(f"manifest {manifest.digest}: {error.message}") from error
+        for digest in digests:
+            self._blob(digest)
+        return digests
 
     def open(self, digest: str) -> tuple[IO[bytes], int]:
         """A blob's content and its size in bytes. Raises ArchiveError when the archive lacks it."""
-        member = self._blobs.get(digest)
-        if member is None:
-            raise self._error(f"blob {digest} is missing; the file is cut off or was not saved whole")
-        return self._file(member)
+        return self._file(self._blob(digest))
 
     def _oci_images(self) -> Iterator[SavedImage]:
         index = self._json("index.json")
@@ -183,6 +185,12 @@ class Archive:
             raise self._error(f"{name} is missing; the file is cut off or was not saved whole")
         return member
 
+    def _blob(self, digest: str) -> tarfile.TarInfo:
+        member = self._blobs.get(digest)
+        if member is None:
+            raise self._error(f"blob {digest} is missing; the file is cut off or was not saved whole")
+        return member
+
     def _file(self, member: tarfile.TarInfo) -> tuple[IO[bytes], int]:
         try:
             file = self._tar.extractfile(member)  # follows the links with which Docker shares layers
@@ -216,9 +224,11 @@ def reading(path: Path) -> Iterator[Archive]:
 
 def _annotated_name(entry: dict[str, Any]) -> str | None:
     annotations = entry.get("annotations") or {}
-    names = [str(annotations[key]) for key in _NAME_ANNOTATIONS if annotations.get(key)]
+    if name := annotations.get(_WHOLE_NAME):
+        return str(name)
+    text = str(annotations.get(_NAME_OR_TAG) or "")
     # A bare tag ("1") names nothing: which image's?
-    return next((name for name in names if "/" in name or ":" in name), None)
+    return text if "/" in text or ":" in text else None
 
 
 def _first_line(error: Exception) -> str:

@@ -63,7 +63,7 @@ def parse_image(name: str) -> ImageName:
     rest, _, _ = name.partition("@")
     head, _, last = rest.rpartition("/")
     last, colon, tag = last.partition(":")
-    if (colon or not tag) and not is_tag(tag or "latest"):
+    if colon and not is_tag(tag):
         raise InvalidName(f"image {name!r}: {tag!r} is no tag")
     return ImageName(split_repository(f"{head}/{last}" if head else last), tag or "latest")
 

@@ -31,7 +31,7 @@ import (
 const fetchTimeout = 5 * time.Second
 
 func main() {
-	port := flag.Int("port", 8080, "port to listen on")
+	port := flag.Int("port", 8080, "port to listen on; 0 takes any free one")
 	readyAfter := flag.Duration("ready-after", 0, "how long /healthz answers 503 after the start")
 	lines := flag.Int("lines", 0, "number of lines to print at the start")
 	stopAfter := flag.Duration("stop-after", 0, "how long to go on serving after SIGTERM")
@@ -42,15 +42,18 @@ func main() {
 	for i := 1; i <= *lines; i++ {
 		fmt.Printf("line %d of %d\n", i, *lines)
 	}
+	listener, err := net.Listen("tcp", ":"+strconv.Itoa(*port))
+	if err != nil {
+		log.Fatal(err)
+	}
 	server := &http.Server{
-		Addr:              ":" + strconv.Itoa(*port),
 		Handler:           logged(routes(*readyAfter)),
 		ReadHeaderTimeout: 10 * time.Second,
 	}
 	stopped := make(chan struct{})
 	go stopOnSignal(server, *stopAfter, stopped)
-	log.Printf("serving on %s", server.Addr)
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	log.Printf("serving on %s", listener.Addr())
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
 	<-stopped
@@ -178,7 +181,10 @@ func exit(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "expected /exit?code=0…255", http.StatusBadRequest)
 		return
 	}
-	fmt.Fprintf(w, "exiting with %d\n", code)
+	answer := fmt.Sprintf("exiting with %d\n", code)
+	// With its length said, the answer is whole for the client although nothing ends it any more.
+	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	io.WriteString(w, answer)
 	w.(http.Flusher).Flush()
 	log.Printf("exiting with %d", code)
 	os.Exit(code)
