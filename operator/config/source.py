@@ -15,6 +15,17 @@ from kip.config.problems import ConfigError, KeyPath, Problem
 PLACEHOLDER = "FILL_IN"
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes every key for text: `on: x` would otherwise have the key True."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
 @dataclass(frozen=True)
 class _Entry:
     path: KeyPath
@@ -60,7 +71,7 @@ def read(path: Path) -> Source:
     Raises:
         ConfigError: the file cannot be read, or is not YAML with one mapping in it.
     """
-    loader = yaml.SafeLoader(_text(path))
+    loader = _Loader(_text(path))
     try:
         root = loader.get_single_node()
         if root is None:
