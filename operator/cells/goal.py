@@ -54,7 +54,7 @@ def decide(cell: Cell, pod: Mapping[str, Any] | None, *, instance_gone: str | No
     """The goal of this cell. `instance_gone` is why its instance no longer exists, None as far as is known."""
     if pod is None:
         return End("PodGone", "the pod no longer exists")
-    served = cell.conditions.get(SERVING) is not None and cell.pod_may_run
+    served = cell.pod_may_run and (cell.conditions.get(SERVING) is not None or _has_started(pod))
     leaving = bool(pod["metadata"].get("deletionTimestamp"))
     if pod.get("status", {}).get("phase") in TERMINAL_PHASES:
         return End("PodFinished", "the pod has ended", keep_logs=True, remove_pod=leaving)
@@ -71,6 +71,11 @@ def decide(cell: Cell, pod: Mapping[str, Any] | None, *, instance_gone: str | No
     if leaving:
         return _while_leaving(cell, pod, served=served, now=now)
     return Run()
+
+
+def _has_started(pod: Mapping[str, Any]) -> bool:
+    """A kubelet has reported on the pod, even if the operator was not quick enough to note that it serves."""
+    return bool(pod.get("status", {}).get("containerStatuses"))
 
 
 def _while_leaving(cell: Cell, pod: Mapping[str, Any], *, served: bool, now: datetime) -> Goal:

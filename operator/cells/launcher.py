@@ -177,7 +177,10 @@ class Launcher:
         while batch:
             intents = self._intents(batch, spec)
             outcomes = await asyncio.gather(
-                *(self._save(replace(w.cell, intent=i)) for w, i in zip(batch, intents, strict=True)),
+                *(
+                    self._save(replace(w.cell, intent=i, launches=i.attempt))
+                    for w, i in zip(batch, intents, strict=True)
+                ),
                 return_exceptions=True,
             )
             written: list[_Waiting] = []
@@ -195,12 +198,12 @@ class Launcher:
         return []
 
     def _intents(self, batch: list[_Waiting], spec: LaunchSpec) -> list[Intent]:
-        cells = [(w.cell.uid, w.cell.attempt) for w in batch]
+        cells = [(w.cell.uid, w.cell.launches + 1) for w in batch]
         token = names.client_token(cells=cells, parameters=spec.digest())
         return [
             Intent(
                 client_token=token,
-                attempt=waiting.cell.attempt,
+                attempt=waiting.cell.launches + 1,
                 count=len(batch),
                 index=index,
                 instance_type=spec.instance_type,

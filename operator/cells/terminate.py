@@ -28,13 +28,14 @@ class Terminate:
         await tools.links.drop(cell.name)
         if cell.intent is not None and cell.instance_id is None:
             cell = await self._find_launched(cell)
-        if cell.instance_id is not None:
+        instance_id = cell.instance_id
+        if instance_id is not None:
             if not cell.conditions.get(TERMINATED):
                 cell = cell.set(TERMINATED, "Unknown", goal.reason, goal.message, now=tools.clock.now())
                 cell = await tools.cells.save(cell)
             if tools.fleet.why_gone(cell) is None:
-                await tools.fleet.terminate([cell.instance_id])
-                if not await tools.fleet.wait_gone(cell.instance_id, deadline_s=_WAIT_GONE_S):
+                await tools.fleet.terminate([instance_id])
+                if not await tools.fleet.wait_gone(instance_id, deadline_s=_WAIT_GONE_S):
                     return cell, Wait(_LOOK_AGAIN_S, "waiting for EC2 to end the instance")
         await self._settle_pod(pod, goal)
         await tools.cells.release(cell)

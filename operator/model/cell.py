@@ -99,6 +99,8 @@ class Cell:
     finalized: bool = True
     attempt: int = 0
     """How many machines were given up for this pod so far."""
+    launches: int = 0
+    """How many launches were ever intended for this cell; each has a client token of its own."""
     intent: Intent | None = None
     instance_id: str | None = None
     instance_type: str | None = None
@@ -160,6 +162,7 @@ class Cell:
             "podNamespace": self.pod_namespace,
             "node": self.node,
             "attempt": self.attempt,
+            "launches": self.launches,
             "launchType": LAUNCH_TYPES.get(self.market, self.market) if self.market else None,
             "instanceType": self.instance_type,
             "instanceID": self.instance_id,
@@ -190,6 +193,7 @@ class Cell:
             pod_name=spec["podName"],
             pod_uid=spec["podUID"],
             attempt=int(status.get("attempt") or 0),
+            launches=int(status.get("launches") or 0),
             intent=Intent.from_dict(status["launch"]) if status.get("launch") else None,
             instance_id=status.get("instanceID"),
             instance_type=status.get("instanceType"),

@@ -30,12 +30,12 @@ def provider_id(cluster: str, node: str) -> str:
 def client_token(*, cells: list[tuple[str, int]], parameters: str) -> str:
     """The EC2 client token of one batch: at most 64 ASCII characters, the same for the same intent.
 
-    `cells` are (Cell UID, attempt) pairs; `parameters` a digest of everything else in the request, because EC2 refuses a
-    token that comes back with other parameters (IdempotentParameterMismatch). The attempt keeps a second launch for
-    the same pod from getting the first one's terminated instance (IdempotentInstanceTerminated).
+    `cells` are (Cell UID, launch number) pairs; `parameters` a digest of everything else in the request, because EC2
+    refuses a token that comes back with other parameters (IdempotentParameterMismatch). The launch number keeps a
+    second launch for the same pod from getting the first one's terminated instance (IdempotentInstanceTerminated).
     """
     digest = hashlib.sha256()
-    for uid, attempt in sorted(cells):
-        digest.update(f"{uid}/{attempt}\n".encode())
+    for uid, number in sorted(cells):
+        digest.update(f"{uid}/{number}\n".encode())
     digest.update(parameters.encode())
     return f"kip-{digest.hexdigest()[:56]}"

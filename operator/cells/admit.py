@@ -1,0 +1,56 @@
+"""Before there is a Cell: is the pod ours to serve, and does any machine fit it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kip.cells.goal import TERMINAL_PHASES
+from kip.cells.launch import NoOffer, Planner
+from kip.cells.stages import Pod, Tools, since_created_s
+from kip.cloud.errors import CloudError
+from kip.model.cell import Cell
+from kip.model.outcome import Outcome, Stop, Wait
+
+# The catalogue, prices and permissions change rarely; a pod that cannot be served is looked at again this often.
+_LOOK_AGAIN_S = 60.0
+
+Refusal = tuple[str, str]
+"""(reason, message) for an event and the pod's status."""
+
+
+class Admit:
+    """Pod → Cell."""
+
+    def __init__(self, tools: Tools, planner: Planner, refuse: Callable[[Pod], Refusal | None]) -> None:
+        self._tools = tools
+        self._planner = planner
+        self._refuse = refuse
+
+    async def __call__(self, pod: Pod) -> tuple[Cell | None, Outcome]:
+        """The pod's new Cell, or None and what happens instead."""
+        report = self._tools.report
+        status = pod.get("status") or {}
+        if status.get("phase") in TERMINAL_PHASES:
+            return None, Stop("the pod has ended")
+        if pod["metadata"].get("deletionTimestamp"):
+            await report.remove(pod)
+            return None, Stop("the pod was deleted before it had a cell")
+        if status.get("containerStatuses") and status.get("phase") == "Running":
+            message = "the pod was running on a cell that no longer exists"
+            await report.failed(pod, "CellLost", message)
+            return None, Stop(message)
+        refusal = self._refuse(pod)
+        if refusal is not None:
+            await report.problem(pod, *refusal)
+            return None, Stop(refusal[0])
+        try:
+            await self._planner.plan(pod)
+        except NoOffer as error:
+            await report.problem(pod, error.reason, str(error))
+            return None, Wait(_LOOK_AGAIN_S, error.reason)
+        except CloudError as error:
+            await report.problem(pod, error.reason, str(error))
+            return None, Wait(min(15.0, _LOOK_AGAIN_S), error.reason)
+        cell = await self._tools.cells.create(pod)
+        self._tools.observe("cell_created", since_created_s(pod, self._tools.clock))
+        return cell, Stop()
