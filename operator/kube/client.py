@@ -91,6 +91,11 @@ class ApiClient:
         return str(self._configuration.host)
 
     @property
+    def configuration(self) -> k8s.Configuration:
+        """Where the API server is and how it is trusted, for a library that makes its own connections."""
+        return self._configuration
+
+    @property
     def session(self) -> aiohttp.ClientSession:
         """The session, for a library that wants one; whoever gets it must not close it."""
         return self._session
