@@ -16,7 +16,7 @@ trap 'fail 999 "kip: $CNI_COMMAND failed in line $LINENO: $BASH_COMMAND"' ERR
 in_pod() { nsenter --net="$CNI_NETNS" ip "$@"; }
 
 remove() {
-    if [ -e /sys/class/net/$HOST ]; then ip link del $HOST; fi
+    ip link del $HOST 2>/dev/null || :
     printf 'table ip kip\ndelete table ip kip\n' | nft -f -
     rm -f $HOLDER
 }
@@ -35,9 +35,9 @@ add() {
     echo "$CNI_CONTAINERID ${own_uid:--} $CNI_NETNS" >$HOLDER
     # Tools of some images put secondary addresses on the interface; the pod's must not be the machine's, too.
     ip addr del "$POD/32" dev "$DEVICE" 2>/dev/null || :
-    if [ -e /sys/class/net/$HOST ]; then ip link del $HOST; fi
-    local mtu
-    read -r mtu <"/sys/class/net/$DEVICE/mtu"
+    ip link del $HOST 2>/dev/null || :
+    [[ $(ip -o link show dev "$DEVICE") =~ mtu\ ([0-9]+) ]]
+    local mtu=${BASH_REMATCH[1]}
     ip link add name $HOST mtu "$mtu" address $HOST_MAC type veth \
         peer name "$CNI_IFNAME" mtu "$mtu" address $POD_MAC netns "$CNI_NETNS"
     in_pod -batch - <<END
@@ -83,7 +83,7 @@ $host_ports
         fib daddr type local jump hostports
     }
     chain output {
-        type nat hook output priority dstnat
+        type nat hook output priority -100
         ip daddr != 127.0.0.0/8 fib daddr type local jump hostports
     }
     chain postrouting {
