@@ -1,0 +1,33 @@
+# Every target first makes or updates .venv/, so that .venv/bin/kip is the command.
+.DEFAULT_GOAL := help
+ENVIRONMENT := .venv/.complete
+BIN := .venv/bin
+
+# The stamp is older than what it depends on, or missing after an interrupted run: made again.
+$(ENVIRONMENT): requirements.lock pyproject.toml tools/environment
+	@tools/environment
+
+.PHONY: help demo test check bench clean
+
+help: $(ENVIRONMENT) ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(ENVIRONMENT) ## Run a real pod on a real (local) cell; KEEP=1 leaves the world up
+	@$(BIN)/kip local demo $(if $(KEEP),--keep)
+
+test: $(ENVIRONMENT) ## Run every test; those that boot real cells need root. ARGS="-k name" for pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(ENVIRONMENT) ## Lint, format, types and the order of imports
+	@$(BIN)/ruff check operator tests tools
+	@$(BIN)/ruff format --check operator tests tools
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(ENVIRONMENT) ## Measure and write docs/performance.md
+	@$(BIN)/python -m tests.bench
+
+clean: $(ENVIRONMENT) ## End the local world and remove what tests and tools left; programs compiled once stay
+	@$(BIN)/kip local down
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find operator tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
