@@ -1,6 +1,6 @@
 """A machine's OCI bundle (`config.json` for runc): systemd as init over the image, with the hardware it believes in.
 
-A pure function of where things lie; what was learnt the hard way about each mount is said beside it.
+What was learnt the hard way about each mount is said beside it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kip.local.room.hardware import Hardware
+from kip.local.room.hardware import Hardware, host_cpus
 
 # Global sysctls that kubelet (protectKernelDefaults) and systemd-sysctl would set for the whole host. A machine
 # sees the values it wants and can change none; `net` is its own and stays writable.
@@ -116,7 +116,7 @@ def config(layout: Layout, hardware: Hardware, hostname: str, capability_mask: i
             "resources": {
                 "devices": [{"allow": True, "access": "rwm"}],
                 "memory": {"limit": hardware.memory_bytes},
-                "cpu": {"quota": hardware.cpu_quota_us(), "period": hardware.cpu_period_us},
+                "cpu": {"quota": hardware.cpu_quota_us(len(host_cpus())), "period": hardware.cpu_period_us},
             },
             "devices": _devices(),
         },
@@ -179,7 +179,6 @@ def _mounts(layout: Layout) -> list[dict[str, Any]]:
         },
         {"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": [*tmpfs, "nodev", "mode=755"]},
         _bind(layout.fakes / "meminfo", "/proc/meminfo"),
-        _bind(layout.fakes / "online", "/sys/devices/system/cpu/online"),
         _bind(layout.fakes / "node", "/sys/devices/system/node"),
         _bind(layout.console, "/var/log/cloud-init-output.log", "rw"),
         *(_bind(path, str(path)) for path in layout.shown),

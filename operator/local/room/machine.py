@@ -26,7 +26,7 @@ from kip.local.network import (
 from kip.local.room import traces
 from kip.local.room.ami import Ami, interpreter_mount
 from kip.local.room.bundle import Layout, config
-from kip.local.room.hardware import Hardware
+from kip.local.room.hardware import Hardware, host_cpus
 from kip.local.room.instances import FAULT_NO_BOOT, FAULT_NO_KUBELET, FAULT_NO_SSHD, Instance
 from kip.local.world import World, WorldError, write_atomically
 
@@ -207,8 +207,7 @@ def _lay_out(world: World, place: Layout, ami: Ami, instance: Instance) -> None:
 def _write_hardware(place: Layout, hardware: Hardware) -> None:
     place.fakes.mkdir()
     (place.fakes / "meminfo").write_text(hardware.meminfo())
-    (place.fakes / "online").write_text(hardware.online())
-    hardware.write_topology(place.fakes / "node")
+    hardware.write_nodes(place.fakes / "node", host_cpus())
 
 
 def _write_etc(world: World, etc: Path, instance: Instance) -> None:

@@ -187,18 +187,45 @@ def wrappers(python: Path) -> Mapping[str, str]:
     Args:
         python: the interpreter that plays cloud-init, as the machine sees it.
     """
+    library = LIBRARY.removeprefix("/usr/")
     return {
         "bin/containerd": _CONTAINERD_WRAPPER,
         "bin/kubelet": _KUBELET_WRAPPER,
-        f"{LIBRARY.removeprefix('/usr/')}/python": f'#!/bin/sh\nexec {python} "$@"\n',
+        f"{library}/containerd.toml": _CONTAINERD_SETTINGS,
+        f"{library}/python": f'#!/bin/sh\nexec {python} "$@"\n',
     }
 
 
+# Without CAP_SYS_RESOURCE runc cannot lower a process's oom_score_adj, and says "can't get final child's PID from
+# pipe". The image's setting is merged over whatever configuration containerd is started with.
 _CONTAINERD_WRAPPER = f"""\
 #!/bin/sh
-exec {LIBRARY}/containerd "$@"
+# Starts containerd with what this host needs besides the machine's own configuration.
+capabilities=$(sed -n 's/^CapBnd:\\s*//p' /proc/self/status)
+case "${{1:-}}" in [!-]*) exec {LIBRARY}/containerd "$@" ;; esac
+[ $((0x$capabilities >> 24 & 1)) = 1 ] && exec {LIBRARY}/containerd "$@"
+given=/etc/containerd/config.toml
+previous=
+for word; do
+    case "$previous" in --config | -c) given=$word ;; esac
+    case "$word" in --config=* | -c=*) given=${{word#*=}} ;; esac
+    previous=$word
+done
+[ -e "$given" ] && imports="\\"$given\\", "
+mkdir -p /run/kip-room
+echo "version = 3
+imports = [$imports\\"{LIBRARY}/containerd.toml\\"]" >/run/kip-room/containerd.toml
+exec {LIBRARY}/containerd "$@" --config /run/kip-room/containerd.toml
 """
+_CONTAINERD_SETTINGS = """\
+version = 3
+[plugins.'io.containerd.cri.v1.runtime']
+restrict_oom_score_adj = true
+"""
+
 _KUBELET_WRAPPER = f"""\
 #!/bin/sh
-exec {LIBRARY}/kubelet "$@"
+# From 1.35 on a kubelet refuses to run on a host with cgroup v1.
+[ -e /sys/fs/cgroup/cgroup.controllers ] && exec {LIBRARY}/kubelet "$@"
+exec {LIBRARY}/kubelet "$@" --fail-cgroupv1=false
 """
