@@ -9,6 +9,7 @@ from typing import Any
 from kip.cloud.base import ALL_STATES, Instance, InstanceState, LaunchRequest
 from kip.cloud.batching import Batcher, Windows
 from kip.cloud.errors import InvalidRequest, NotFound, TokenConflict
+from kip.cloud.ratelimit import RUN_INSTANCES, Rate, TokenBucket
 from kip.cloud.sdk import Answer, Ec2Sdk, filters
 
 #: TerminateInstances takes up to 1000 ids, but AWS asks for fewer to avoid time-outs; Karpenter uses 500.
@@ -25,15 +26,22 @@ class Ec2Compute:
     """`kip.cloud.base.Compute` over EC2."""
 
     def __init__(
-        self, sdk: Ec2Sdk, *, terminate: Windows = TERMINATE_WINDOWS, describe: Windows = DESCRIBE_WINDOWS
+        self,
+        sdk: Ec2Sdk,
+        *,
+        terminate: Windows = TERMINATE_WINDOWS,
+        describe: Windows = DESCRIBE_WINDOWS,
+        launches: Rate = RUN_INSTANCES,
     ) -> None:
         self._sdk = sdk
+        self._launches = TokenBucket(launches)
         self._terminating: Batcher[str, None] = Batcher(self._terminate_batch, terminate)
         self._describing: Batcher[str, Instance | None] = Batcher(self._describe_batch, describe)
 
     async def launch(self, request: LaunchRequest) -> tuple[Instance, ...]:
         if problem := request.problem():
             raise InvalidRequest(problem)
+        await self._launches.take()
         answer = await self._sdk.run_instances(**run_instances_parameters(request))
         launched = sorted(map(to_instance, answer["Instances"]), key=lambda instance: instance.launch_index)
         if all(instance.gone for instance in launched):

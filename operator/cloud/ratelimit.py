@@ -1,0 +1,48 @@
+"""EC2's throttle, kept on our side too: a call that waits its turn here is not refused there.
+
+EC2 counts calls in token buckets per account, region and action; a refused call costs a token all the same and
+comes back with backoff, which is slower than waiting.
+https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kip.model.clock import Clock, SystemClock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """Size of a bucket and how fast it fills again."""
+
+    burst: int
+    per_second: float
+
+
+#: AWS's documented defaults for RunInstances calls.
+RUN_INSTANCES = Rate(burst=5, per_second=2.0)
+
+
+class TokenBucket:
+    """Hands out tokens in the order they were asked for."""
+
+    def __init__(self, rate: Rate, *, clock: Clock | None = None) -> None:
+        self._rate = rate
+        self._clock = clock or SystemClock()
+        self._tokens = float(rate.burst)
+        self._counted_at = self._clock.monotonic()
+
+    async def take(self) -> float:
+        """Wait for a token; returns the seconds waited.
+
+        A token is reserved at once and may leave the bucket in debt, so that whoever asks later waits longer. A
+        cancelled wait does not give its token back: the next ones come later than they could, never too early.
+        """
+        now = self._clock.monotonic()
+        filled = self._tokens + (now - self._counted_at) * self._rate.per_second
+        self._tokens, self._counted_at = min(float(self._rate.burst), filled) - 1, now
+        wait = max(0.0, -self._tokens / self._rate.per_second)
+        if wait:
+            await self._clock.sleep(wait)
+        return wait
