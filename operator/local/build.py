@@ -151,7 +151,7 @@ def go_suffices(answer: str) -> bool:
     return have >= _GO_NEEDED or (have >= _GO_THAT_FETCHES and toolchain != "local")
 
 
-def _go(log: Path, *arguments: str, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+def run_go(log: Path, *arguments: str, directory: Path, environment: Mapping[str, str] | None = None) -> None:
     """Runs `go` with its output in the log. Raises BuildError with the log's last lines."""
     with log.open("wb") as output:
         done = subprocess.run(
@@ -193,7 +193,7 @@ def _kubernetes() -> Build:
         source.mkdir()
         for name, content in sources.items():
             (source / name).write_bytes(content)
-        _go(log, "build", "-trimpath", flags, "-o", str(output / "kube"), ".", directory=source)
+        run_go(log, "build", "-trimpath", flags, "-o", str(output / "kube"), ".", directory=source)
         shutil.rmtree(source)
         for name in programs:
             (output / name).symlink_to("kube")
@@ -217,7 +217,7 @@ def _installed(
 
     def compile_(output: Path, log: Path) -> None:
         wanted = [f"{package}@{version}" for package in packages]
-        _go(log, "install", *_SMALL, *wanted, directory=output, environment={"GOBIN": str(output)})
+        run_go(log, "install", *_SMALL, *wanted, directory=output, environment={"GOBIN": str(output)})
 
     return Build(
         kind=kind,

@@ -99,7 +99,7 @@ def _compile(output: Path, log: Path) -> None:
     for name in _COMPILED:
         source = output / f"{name}.go"  # a copy: the package may be installed where nobody can write
         source.write_bytes(_source(name))
-        programs._go(
+        programs.run_go(
             log,
             "build",
             *_GO_FLAGS,
