@@ -1,0 +1,118 @@
+"""From a request to its answer: who asks, by which rule, with what result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from kip.cellapi.call import Call, problem_response
+from kip.cellapi.paths import Target, parse, resource_of
+from kip.cellapi.problem import Problem, bad_request, forbidden, internal, too_many, unauthorized
+from kip.cellapi.rules import Match, Rulebook
+from kip.cellapi.session import CellSession
+
+_RULEBOOK = Rulebook()
+_ANONYMOUS = frozenset(rule.path for rule in _RULEBOOK if rule.anonymous)
+_WITH_BODY = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+# What a refusal is worth telling for: somebody tries things. 401, 404, 409, 503… happen in the course of life.
+_TOLD = frozenset((400, 403, 408, 413, 415))
+_NO_RULE = "no rule"
+
+
+class Dispatcher:
+    """Answers the requests of one cell."""
+
+    def __init__(self, session: CellSession) -> None:
+        self._session = session
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer, whatever is asked; nothing but the end of the connection is raised."""
+        shared = self._session.shared
+        began = shared.clock.monotonic()
+        rule, verdict, resource = _NO_RULE, "deny", "unreadable"
+        try:
+            self._authenticate(request)
+            await self._throttle()
+            target = parse(request.raw_path)
+            resource = resource_of(target)
+            match = _find(request.method, target)
+            rule, verdict = match.rule.name, match.rule.verdict
+            response = await self._answer(request, target, match)
+        except Problem as problem:
+            response = self._refuse(request, resource, problem)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            shared.hooks.failed(self._session.identity, request.method, resource, error)
+            if request.writer.output_size:
+                # In the middle of an answer; what is missing of it cannot be told otherwise.
+                raise ConnectionResetError("the answer broke off") from error
+            response = problem_response(internal("the request could not be answered"))
+        await self._send(request, response)
+        shared.hooks.answered(rule, verdict, response.status, shared.clock.monotonic() - began)
+        return response
+
+    def _authenticate(self, request: web.BaseRequest) -> None:
+        if request.raw_path in _ANONYMOUS:
+            return
+        if not self._session.token.matches(request.headers.get("Authorization")):
+            raise unauthorized()
+        self._session.note_request()
+
+    async def _throttle(self) -> None:
+        if not self._session.rate.take():
+            await asyncio.sleep(self._session.shared.limits.penalty_s)
+            raise too_many("too many requests")
+
+    async def _answer(self, request: web.BaseRequest, target: Target, match: Match) -> web.StreamResponse:
+        call = Call(self._session, request, target, match.names)
+        async with self._body_read(call):
+            try:
+                problem = await match.rule.check(call)
+                if problem is not None:
+                    raise problem
+                return await match.rule.handler(call)
+            except RecursionError:
+                raise bad_request("the body is nested too deeply") from None
+
+    @contextlib.asynccontextmanager
+    async def _body_read(self, call: Call) -> AsyncIterator[None]:
+        """The body in memory, while one of the few places for it is taken."""
+        if call.request.method not in _WITH_BODY:
+            yield
+            return
+        async with self._session.bodies:
+            await call.read_body(self._session.shared.limits)
+            yield
+
+    def _refuse(self, request: web.BaseRequest, resource: str, problem: Problem) -> web.Response:
+        if problem.code in _TOLD:
+            self._session.note_refusal(request.method, resource, problem.message)
+        response = problem_response(problem)
+        if not request.content.is_eof():
+            # What is left of a body would be taken for the next request.
+            response.force_close()
+        return response
+
+    async def _send(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Here and not by the HTTP server, which would wait for ever for a client that does not read."""
+        try:
+            async with asyncio.timeout(self._session.shared.limits.write_s):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+
+
+def _find(method: str, target: Target) -> Match:
+    """The rule for this request. Raises Problem (403) if there is none, or it denies."""
+    match = _RULEBOOK.find(method, target)
+    if match is None:
+        raise forbidden("not part of what a cell may ask")
+    if match.rule.verdict == "deny":
+        raise forbidden(match.rule.reason)
+    return match

@@ -1,0 +1,99 @@
+"""Handlers of events: those about the cell's pod are told, those about its Node are not.
+
+Every kubelet tells of its Node's life: started, ready, rebooted. From some hundred cells under one Node's name that
+would be noise about a machine that the cluster does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+
+from kip.cellapi.call import Call, json_object, passed
+from kip.cellapi.problem import not_found
+from kip.kube.client import Reply
+from kip.pods.tree import dig
+
+_MAX_NAME = 253
+_SUFFIX = re.compile(r"\.[0-9a-f]+$")
+
+
+class _Metadata(msgspec.Struct):
+    name: str = ""
+
+
+class _Head(msgspec.Struct):
+    metadata: _Metadata
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """A check has seen to it that the event is about the cell's pod or its Node."""
+    if dig(call.body, "involvedObject", "kind") == "Node":
+        return _swallow(call)
+    reply = await _post(call, call.encoded_body)
+    if reply.status == HTTPStatus.CONFLICT:
+        # After a restart of the operator an update of an event is not recognised (see `update`), and the kubelet
+        # creates it again, under the name that it already has upstream.
+        renamed = {**call.body, "metadata": {**call.body["metadata"], "name": _fresh_name(call.body)}}
+        reply = await _post(call, msgspec.json.encode(renamed))
+    if reply.status in (HTTPStatus.OK, HTTPStatus.CREATED):
+        call.session.events_passed.add(msgspec.json.decode(reply.body, type=_Head).metadata.name)
+    return passed(reply)
+
+
+async def update(call: Call) -> web.StreamResponse:
+    """Another occurrence of an event. Which events are the cell's is known by having created them: any other name
+    gets a 404, upon which a kubelet creates the event anew."""
+    name = call.names["name"]
+    if name in call.session.events_swallowed:
+        body = {"kind": "Event", "apiVersion": "v1", **call.body}
+        return json_object({**body, "metadata": _invented(call, name)})
+    if name not in call.session.events_passed:
+        raise not_found(f"event {name} is not one of this cell's")
+    reply = await call.session.shared.upstream.send(
+        call.session.identity.node_name,
+        "PATCH",
+        call.target.path,
+        params=call.parameters("fieldManager", "fieldValidation"),
+        body=call.encoded_body,
+        content_type=call.content_type,
+    )
+    return passed(reply)
+
+
+async def _post(call: Call, body: bytes) -> Reply:
+    return await call.session.shared.upstream.send(
+        call.session.identity.node_name,
+        "POST",
+        call.target.path,
+        params=call.parameters("fieldManager", "fieldValidation"),
+        body=body,
+        content_type="application/json",
+    )
+
+
+def _swallow(call: Call) -> web.StreamResponse:
+    name = str(call.body["metadata"]["name"])[:_MAX_NAME]
+    call.session.events_swallowed.add(name)
+    return json_object({**call.body, "metadata": _invented(call, name)}, HTTPStatus.CREATED)
+
+
+def _invented(call: Call, name: str) -> dict[str, Any]:
+    """What a stored object would have: the kubelet's correlator wants to remember it."""
+    return {
+        "name": name,
+        "namespace": call.names["namespace"],
+        "uid": str(uuid4()),
+        "resourceVersion": call.session.shared.versions.next(),
+    }
+
+
+def _fresh_name(event: Mapping[str, Any]) -> str:
+    about = _SUFFIX.sub("", event["metadata"]["name"])
+    return f"{about[: _MAX_NAME - 17]}.{uuid4().hex[:16]}"

@@ -1,0 +1,56 @@
+"""How much one cell may ask of the operator: whoever owns a cell's root shell can ask anything, as fast as it likes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kip.model.clock import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Per cell. A kubelet with one pod keeps 6-10 connections open, five of them watches."""
+
+    connections: int = 48
+    watches: int = 16
+    body_bytes: int = 3 * 2**20
+    """The API server's own limit for a request."""
+    bodies: int = 4
+    """How many bodies are read, and kept in memory, at a time."""
+    read_s: float = 10.0
+    """For a whole body to arrive."""
+    write_s: float = 30.0
+    """For one answer, or one event of a watch, to be taken."""
+    idle_s: float = 120.0
+    """Between requests, and for the first byte to the last of a request's head. Go's client gives up idle
+    connections after 90 s by itself, so this one never races it."""
+    own_object_bytes: int = 2**20
+    """For the shadow Node, the Lease and the CSINode each: they stay in memory."""
+    requests_per_s: float = 50.0
+    """A kubelet's own default for kubeAPIQPS; its burst is 100."""
+    request_burst: int = 200
+    penalty_s: float = 1.0
+    """How long a request beyond the rate waits for its 429: what slows down a client that ignores it."""
+
+
+class TokenBucket:
+    """Lets `burst` through at once, and `rate` per second in the long run."""
+
+    __slots__ = ("_burst", "_clock", "_filled_at", "_rate", "_tokens")
+
+    def __init__(self, rate_per_s: float, burst: int, clock: Clock) -> None:
+        self._rate = rate_per_s
+        self._burst = float(burst)
+        self._clock = clock
+        self._tokens = self._burst
+        self._filled_at = clock.monotonic()
+
+    def take(self) -> bool:
+        """Take one token; False if there is none."""
+        now = self._clock.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

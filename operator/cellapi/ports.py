@@ -1,0 +1,75 @@
+"""What the cell API needs from others, as small as it needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from kip.cellapi.identity import CellIdentity
+from kip.kube.client import Impersonation, Reply
+
+Object = dict[str, Any]
+Event = tuple[str, Object]
+
+
+class ApiClient(Protocol):
+    """The real API server (`kip.kube.client.ApiClient`)."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str | None = None,
+        accept: str = "application/json",
+        impersonate: Impersonation | None = None,
+        timeout_s: float = 30,
+    ) -> Reply:
+        """Send one request; raises `kip.kube.errors.Unavailable` when there is no answer."""
+        ...
+
+
+class Collection(Protocol):
+    """A shared cache of one resource (`kip.kube.store.Store`)."""
+
+    @property
+    def synced(self) -> bool: ...
+
+    @property
+    def resource_version(self) -> str: ...
+
+
+class PodStore(Collection, Protocol):
+    """The pods bound to the virtual node."""
+
+    def get(self, uid: str) -> Object | None: ...
+
+    def subscribe(self, uid: str) -> AbstractContextManager[asyncio.Queue[Event]]: ...
+
+
+class Informer(Collection, Protocol):
+    """All objects of one resource."""
+
+    def items(self) -> list[Object]: ...
+
+    def subscribe(self) -> AbstractContextManager[asyncio.Queue[Event]]: ...
+
+
+class Hooks(Protocol):
+    """Who wants to know what cells ask: metrics and logs."""
+
+    def answered(self, rule: str, verdict: str, code: int, seconds: float) -> None:
+        """A request was answered; for a watch, `seconds` is its whole life. `rule` is of a bounded set."""
+        ...
+
+    def refused(self, cell: CellIdentity, method: str, resource: str, reason: str) -> None:
+        """Something that cells have no business with was asked; told once per cell, method and resource."""
+        ...
+
+    def failed(self, cell: CellIdentity, method: str, resource: str, error: BaseException) -> None:
+        """A request could not be answered because of a fault on our side."""
+        ...

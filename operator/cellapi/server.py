@@ -1,0 +1,176 @@
+"""The cell API: one unix socket per cell, one policy for all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from kip.cellapi.dispatch import Dispatcher
+from kip.cellapi.feed import Feed, run_all
+from kip.cellapi.hooks import LogHooks
+from kip.cellapi.identity import CellIdentity, Token
+from kip.cellapi.limits import Limits
+from kip.cellapi.ports import ApiClient, Hooks, Informer, PodStore
+from kip.cellapi.session import CellSession, Shared
+from kip.cellapi.upstream import Upstream
+from kip.cellapi.versions import ResourceVersions
+from kip.model.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+# sun_path has 108 bytes on Linux, the closing zero included.
+_MAX_SOCKET_PATH = 107
+_BACKLOG = 64
+# A kubelet's longest header is its bearer token.
+_MAX_HEADER_BYTES = 4096
+_MAX_HEADERS = 32
+# aiohttp logs every request that is not HTTP, with a traceback: a cell could fill a disk. What matters is told by
+# hooks.
+_SILENT = logging.Logger("kip.cellapi.http")
+_SILENT.disabled = True
+
+
+class CellApi:
+    """Serves the filtered API to any number of cells.
+
+    Each cell has a socket of its own, which its SSH channel is led to: whoever speaks on it *is* that cell, and
+    must know the cell's token besides.
+    """
+
+    def __init__(
+        self,
+        *,
+        upstream: ApiClient,
+        pods: PodStore,
+        services: Informer,
+        csidrivers: Informer,
+        runtimeclasses: Informer,
+        node: Callable[[], Mapping[str, Any] | None],
+        clock: Clock,
+        socket_dir: Path,
+        impersonate: bool = True,
+        limits: Limits | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        """`node` gives the virtual node as the cluster has it, None while it is not known. With `impersonate` off,
+        requests go upstream as the operator itself: see `kip.cellapi.upstream`."""
+        feeds = [
+            Feed(services, api_version="v1", kind="Service"),
+            Feed(csidrivers, api_version="storage.k8s.io/v1", kind="CSIDriver"),
+            Feed(runtimeclasses, api_version="node.k8s.io/v1", kind="RuntimeClass"),
+        ]
+        self._shared = Shared(
+            upstream=Upstream(upstream, impersonate=impersonate),
+            pods=pods,
+            services=feeds[0],
+            csidrivers=feeds[1],
+            runtimeclasses=feeds[2],
+            node=node,
+            clock=clock,
+            limits=limits or Limits(),
+            hooks=hooks or LogHooks(),
+            versions=ResourceVersions(clock),
+        )
+        self._feeds = feeds
+        self._following: asyncio.Task[None] | None = None
+        self._socket_dir = socket_dir
+        self._sessions: dict[str, CellSession] = {}
+
+    async def open(self, identity: CellIdentity, token: str, *, pod_shown: bool = False) -> CellSession:
+        """Begin to serve a cell; when this returns, its socket can be connected to.
+
+        `pod_shown` is for a cell whose kubelet was told to run the pod before (by an earlier process): its list
+        has the pod from the first answer on. Raises ValueError for a token that is none or a socket path too long
+        for the system, RuntimeError if the cell is served already.
+        """
+        if identity.cell_uid in self._sessions:
+            raise RuntimeError(f"cell {identity.cell_name} is served already: close its session first")
+        if self._following is None:
+            self._following = asyncio.create_task(run_all(self._feeds), name="cellapi-feeds")
+        session = CellSession(
+            identity, Token(token), self._shared, self._socket_path(identity), pod_shown=pod_shown
+        )
+        listener = _bind(session.socket_path)
+        server = _CellServer(Dispatcher(session).handle, self._shared.limits)
+        listening = await asyncio.get_running_loop().create_unix_server(
+            server, sock=listener, backlog=_BACKLOG
+        )
+        self._sessions[identity.cell_uid] = session
+
+        async def stop() -> None:
+            self._sessions.pop(identity.cell_uid, None)
+            listening.close()
+            session.socket_path.unlink(missing_ok=True)
+            # Not waiting for requests: a watch would go on for minutes, and the tunnel is going away anyway.
+            await server.shutdown(timeout=0)
+
+        session.on_close(stop)
+        return session
+
+    def session(self, cell_uid: str) -> CellSession | None:
+        """The open session of a cell."""
+        return self._sessions.get(cell_uid)
+
+    async def close(self) -> None:
+        """Stop serving all cells."""
+        await asyncio.gather(*(session.close() for session in list(self._sessions.values())))
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+            self._following = None
+
+    def _socket_path(self, identity: CellIdentity) -> Path:
+        path = self._socket_dir / f"{identity.cell_uid}.sock"
+        if len(bytes(path)) > _MAX_SOCKET_PATH:
+            raise ValueError(
+                f"{path}: a socket's path may have {_MAX_SOCKET_PATH} bytes; use a shorter directory"
+            )
+        return path
+
+
+def _bind(path: Path) -> socket.socket:
+    """A socket that only we can connect to, from before the first moment that anybody could."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Left behind by a process that was killed.
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _CellServer(web.Server):
+    """HTTP for one cell. Connections beyond the limit are closed before they say anything."""
+
+    def __init__(self, handler: Any, limits: Limits) -> None:
+        super().__init__(
+            handler,
+            # A watch ends with its connection, not at its next event.
+            handler_cancellation=True,
+            keepalive_timeout=limits.idle_s,
+            lingering_time=0.0,
+            tcp_keepalive=False,
+            auto_decompress=False,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            max_headers=_MAX_HEADERS,
+            access_log=None,
+            logger=_SILENT,
+        )
+        self._limit = limits.connections
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self._connections) > self._limit:
+            transport.abort()

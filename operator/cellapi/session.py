@@ -1,0 +1,207 @@
+"""One cell's side of the cell API: what its kubelet has written, and what it has been shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kip.cellapi.feed import Feed
+from kip.cellapi.identity import CellIdentity, Token
+from kip.cellapi.limits import Limits, TokenBucket
+from kip.cellapi.objects import OwnObject
+from kip.cellapi.ports import Hooks, PodStore
+from kip.cellapi.problem import unavailable
+from kip.cellapi.shadow import ShadowNode
+from kip.cellapi.upstream import Upstream
+from kip.cellapi.versions import ResourceVersions, Signal
+from kip.model.clock import Clock
+from kip.pods.references import Reference, referenced
+
+# A kubelet aggregates its events: a pod makes some tens of them, each patched for as long as it repeats.
+_REMEMBERED_EVENTS = 256
+# Different things that a cell is refused; beyond, it is not a mistake and one line has said so.
+_REMEMBERED_REFUSALS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all cells have in common."""
+
+    upstream: Upstream
+    pods: PodStore
+    services: Feed
+    csidrivers: Feed
+    runtimeclasses: Feed
+    node: Callable[[], Mapping[str, Any] | None]
+    clock: Clock
+    limits: Limits
+    hooks: Hooks
+    versions: ResourceVersions
+
+    def missing(self) -> list[str]:
+        """What a kubelet could not be answered yet."""
+        parts = {
+            "pods": self.pods.synced,
+            "services": self.services.synced,
+            "csidrivers": self.csidrivers.synced,
+            "runtimeclasses": self.runtimeclasses.synced,
+            "the virtual node": self.node() is not None,
+        }
+        return [name for name, known in parts.items() if not known]
+
+
+class Names:
+    """The latest few names of something."""
+
+    __slots__ = ("_limit", "_names")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._names: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> None:
+        self._names[name] = None
+        self._names.move_to_end(name)
+        if len(self._names) > self._limit:
+            self._names.popitem(last=False)
+
+
+class CellSession:
+    """The API for one cell, from before its tunnel is made until the cell is given up."""
+
+    def __init__(
+        self,
+        identity: CellIdentity,
+        token: Token,
+        shared: Shared,
+        socket_path: Path,
+        *,
+        pod_shown: bool,
+    ) -> None:
+        self.identity = identity
+        self.token = token
+        self.shared = shared
+        self.socket_path = socket_path
+        """The unix socket that the cell's SSH channel leads to."""
+        self.first_request_at: datetime | None = None
+        """When the kubelet first asked for something, with its token."""
+        self.shown = Signal()
+        self.told_pod: Mapping[str, Any] | None = None
+        """The pod as the kubelet was last told of it, in a list or a watch; None if it was not, or it is gone."""
+        self.pods_listed = False
+        """The kubelet's resourceVersion of the pods is one given out by this session."""
+        self.watches = 0
+        self.bodies = asyncio.Semaphore(shared.limits.bodies)
+        self.rate = TokenBucket(shared.limits.requests_per_s, shared.limits.request_burst, shared.clock)
+        self.events_passed = Names(_REMEMBERED_EVENTS)
+        self.events_swallowed = Names(_REMEMBERED_EVENTS)
+        self.volume_secrets: frozenset[Reference] = frozenset()
+        """Secrets that the pod's volumes name, as far as they were asked for."""
+        self.lease = self._own("coordination.k8s.io/v1", "Lease")
+        self.csinode = self._own("storage.k8s.io/v1", "CSINode")
+        self._pod_shown = pod_shown
+        self._shadow: ShadowNode | None = None
+        self._admits = False
+        self._refusals: set[tuple[str, str]] = set()
+        self._first_request = asyncio.Event()
+        self._stop: Callable[[], Awaitable[None]] | None = None
+
+    def _own(self, api_version: str, kind: str) -> OwnObject:
+        shared = self.shared
+        return OwnObject(
+            api_version,
+            kind,
+            self.identity.node_name,
+            versions=shared.versions,
+            clock=shared.clock,
+            max_bytes=shared.limits.own_object_bytes,
+        )
+
+    # What the operator does and sees.
+
+    @property
+    def pod_shown(self) -> bool:
+        """The kubelet is, or was, told to run the pod."""
+        return self._pod_shown
+
+    @property
+    def node_ready(self) -> bool:
+        """The kubelet reports that it is Ready, in this session."""
+        return self._shadow is not None and self._shadow.ready
+
+    @property
+    def node_message(self) -> str:
+        """What the kubelet says of its readiness, for people who wonder why nothing happens."""
+        return "the kubelet has not asked yet" if self._shadow is None else self._shadow.ready_message
+
+    def show_pod(self) -> None:
+        """Let the kubelet run the pod: from now on its list has it, and open watches tell it at once."""
+        self._pod_shown = True
+        self.shown.fire()
+
+    async def wait_first_request(self, timeout_s: float | None = None) -> None:
+        """Return when the kubelet has asked for something; raises TimeoutError after `timeout_s`."""
+        async with asyncio.timeout(timeout_s):
+            await self._first_request.wait()
+
+    async def close(self) -> None:
+        """Stop serving: open watches end now, and the socket is gone. May be called again."""
+        if self._stop is not None:
+            stop, self._stop = self._stop, None
+            await stop()
+
+    # What requests need.
+
+    def pod(self) -> Mapping[str, Any] | None:
+        """The cell's pod as it is now; None if it is gone, or not to be run yet. Raises Problem (503)."""
+        if not self.shared.pods.synced:
+            raise unavailable("the pods of the node are not known yet")
+        return self.shared.pods.get(self.identity.pod_uid) if self._pod_shown else None
+
+    def references(self) -> frozenset[Reference]:
+        """What the pod refers to: nothing while there is no pod. Raises Problem (503)."""
+        pod = self.pod()
+        return referenced(pod) if pod is not None else frozenset()
+
+    def shadow(self) -> ShadowNode:
+        """The cell's Node. Raises Problem (503) while the virtual node is not known."""
+        shared = self.shared
+        if self._shadow is None:
+            real = shared.node()
+            if real is None:
+                raise unavailable("the virtual node is not known yet")
+            self._shadow = ShadowNode(
+                self.identity, real, shared.versions, max_bytes=shared.limits.own_object_bytes
+            )
+        if not self._admits and (pod := shared.pods.get(self.identity.pod_uid)) is not None:
+            self._shadow.require(pod)
+            self._admits = True
+        return self._shadow
+
+    def note_request(self) -> None:
+        """The kubelet has asked for something."""
+        if self.first_request_at is None:
+            self.first_request_at = self.shared.clock.now()
+            self._first_request.set()
+
+    def note_refusal(self, method: str, resource: str, reason: str) -> None:
+        """Tell of a refusal, once for each method and resource."""
+        refusal = (method, resource)
+        if refusal in self._refusals or len(self._refusals) > _REMEMBERED_REFUSALS:
+            return
+        self._refusals.add(refusal)
+        if len(self._refusals) > _REMEMBERED_REFUSALS:
+            reason = "too many different things were refused: no more of them are told"
+        self.shared.hooks.refused(self.identity, method, resource, reason)
+
+    def on_close(self, stop: Callable[[], Awaitable[None]]) -> None:
+        """Whoever serves the session says how to stop it."""
+        self._stop = stop

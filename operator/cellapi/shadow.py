@@ -1,0 +1,187 @@
+"""The Node that one cell's kubelet is shown: the virtual node's name and labels, the cell's own machine.
+
+A kubelet admits pods by the Node it is served, and never again if it once refused (`Failed/OutOfpods`): so its
+status patches are really merged, and what its pod needs is there from the first answer on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from kip.cellapi.identity import CellIdentity
+from kip.cellapi.merge import strategic_merge
+from kip.cellapi.problem import invalid, too_large
+from kip.cellapi.versions import ResourceVersions, Signal
+from kip.model.quantity import QuantityError, format_millis, millis, parse
+from kip.pods.tree import dig, entries, items
+
+Object = dict[str, Any]
+
+# Where a kubelet listens; it writes the same itself with its first status.
+_KUBELET_PORT = 10250
+# KubeletConfiguration.maxPods as every kubelet has it by default; the kubelet's own number replaces it.
+_MAX_PODS = "110"
+_ADMITTED_BY = ("cpu", "memory", "ephemeral-storage", "pods")
+
+
+class ShadowNode:
+    """One cell's Node: seeded once, then only its kubelet changes it."""
+
+    def __init__(
+        self, identity: CellIdentity, real: Mapping[str, Any], versions: ResourceVersions, *, max_bytes: int
+    ) -> None:
+        """`real` is the virtual node as the cluster has it. What a pod was admitted with must not go away under it,
+        so later changes to the virtual node's labels do not reach this one."""
+        self._identity = identity
+        self._versions = versions
+        self._max_bytes = max_bytes
+        self._needs: Mapping[str, Decimal] = {}
+        self.changed = Signal()
+        self._store(_seed(identity, real))
+
+    @property
+    def uid(self) -> str:
+        """The virtual node's: owner references that the kubelet writes must agree with it."""
+        return self._uid
+
+    @property
+    def resource_version(self) -> str:
+        return self._resource_version
+
+    @property
+    def encoded(self) -> bytes:
+        """The object as JSON. Kept in this form because it is read far more often than changed."""
+        return self._encoded
+
+    @property
+    def ready(self) -> bool:
+        """The kubelet says that it is Ready."""
+        return self._ready
+
+    @property
+    def ready_message(self) -> str:
+        """What the kubelet says about it."""
+        return self._ready_message
+
+    def patch(self, patch: Mapping[str, Any]) -> None:
+        """Apply a strategic merge patch of the kubelet. Raises Problem (413, 422)."""
+        node = msgspec.json.decode(self._encoded, type=Object)
+        before = node["metadata"]
+        merged = strategic_merge(node, patch)
+        _check(merged)
+        for key in ("name", "uid", "creationTimestamp", "resourceVersion"):
+            merged["metadata"][key] = before[key]
+        # As for the status subresource of a real Node: whatever is sent, the spec stays.
+        merged["spec"] = node["spec"]
+        if merged != node:
+            self._store(merged)
+
+    def require(self, pod: Mapping[str, Any]) -> None:
+        """Make sure that the pod is admitted: raise what is allocatable to what it requests.
+
+        The instance was chosen for the pod; what the kubelet withholds from it (reserves, eviction thresholds)
+        must not refuse it. Nothing is raised above what the instance has: whether a pod that asks for more
+        can be resized to it is the kubelet's to say.
+        """
+        self._needs = {
+            resource: needed if has is None else min(needed, parse(has))
+            for resource, needed in _requested(pod)
+            for has in [self._identity.capacity.get(resource)]
+        }
+        node = msgspec.json.decode(self._encoded, type=Object)
+        if _raise_to(self._needs, node["status"]):
+            self._store(node)
+
+    def _store(self, node: Object) -> None:
+        _raise_to(self._needs, node["status"])
+        version = self._versions.next()
+        node["metadata"]["resourceVersion"] = version
+        encoded = msgspec.json.encode(node)
+        if len(encoded) > self._max_bytes:
+            raise too_large(f"the Node would have more than {self._max_bytes} bytes")
+        self._encoded, self._resource_version = encoded, version
+        self._uid = str(node["metadata"]["uid"])
+        condition = _condition(node, "Ready")
+        self._ready = condition.get("status") == "True"
+        self._ready_message = str(condition.get("message", "the kubelet has not reported yet"))
+        self.changed.fire()
+
+
+def _seed(identity: CellIdentity, real: Mapping[str, Any]) -> Object:
+    metadata = real["metadata"]
+    machine = {"pods": _MAX_PODS, **identity.capacity}
+    spec = {key: value for key, value in entries(real, "spec").items() if key != "taints"}
+    taints = [taint for taint in items(real, "spec", "taints") if taint.get("effect") != "NoExecute"]
+    return {
+        "kind": "Node",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": identity.node_name,
+            "uid": metadata["uid"],
+            "creationTimestamp": metadata["creationTimestamp"],
+            "labels": dict(entries(real, "metadata", "labels")),
+            "annotations": dict(entries(real, "metadata", "annotations")),
+        },
+        "spec": {**spec, **({"taints": taints} if taints else {})},
+        "status": {
+            "capacity": dict(machine),
+            "allocatable": dict(machine),
+            # What a kubelet writes into its pods' status.hostIP.
+            "addresses": [
+                {"type": "InternalIP", "address": identity.cell_address},
+                {"type": "Hostname", "address": identity.node_name},
+            ],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": _KUBELET_PORT}},
+        },
+    }
+
+
+def _requested(pod: Mapping[str, Any]) -> Iterator[tuple[str, Decimal]]:
+    """At least what the kubelet will compare with allocatable: init containers are added as if all ran at once."""
+    specs = [
+        *items(pod, "spec", "containers"),
+        *items(pod, "spec", "initContainers"),
+        {"resources": {"requests": dig(pod, "spec", "overhead")}},
+    ]
+    for resource in _ADMITTED_BY[:-1]:
+        of_containers = sum(
+            (parse(entries(spec, "resources", "requests").get(resource, 0)) for spec in specs), Decimal(0)
+        )
+        of_pod = entries(pod, "spec", "resources", "requests").get(resource, 0)
+        yield resource, max(of_containers, parse(of_pod))
+    yield "pods", Decimal(1)
+
+
+def _raise_to(needs: Mapping[str, Decimal], status: Object) -> bool:
+    raised = False
+    for field in ("capacity", "allocatable"):
+        amounts = status.setdefault(field, {})
+        for resource, needed in needs.items():
+            if parse(amounts.get(resource, "0")) < needed:
+                amounts[resource] = format_millis(millis(str(needed)))
+                raised = True
+    return raised
+
+
+def _check(node: Object) -> None:
+    """What is read here later must be there. Whatever else the kubelet writes is its own affair."""
+    metadata, status = node.get("metadata"), node.get("status")
+    if not isinstance(metadata, dict) or not isinstance(status, dict):
+        raise invalid("metadata and status of a Node are objects")
+    for field in ("capacity", "allocatable"):
+        amounts = status.get(field, {})
+        if not isinstance(amounts, dict):
+            raise invalid(f"status.{field} is an object")
+        try:
+            for amount in amounts.values():
+                parse(amount)
+        except QuantityError as error:
+            raise invalid(f"status.{field}: {error}") from error
+
+
+def _condition(node: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    return next((entry for entry in items(node, "status", "conditions") if entry.get("type") == kind), {})
