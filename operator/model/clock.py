@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -50,3 +50,42 @@ def to_rfc3339_micro(moment: datetime) -> str:
 def from_rfc3339(text: str) -> datetime:
     """Parse what either of the two writes; raises ValueError for anything else."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+class ManualClock:
+    """Time that moves only when told to: for tests, and for whoever wants to replay something."""
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self._start = start or datetime(2026, 1, 1, tzinfo=UTC)
+        self._elapsed = 0.0
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._elapsed)
+
+    def monotonic(self) -> float:
+        return self._elapsed
+
+    async def sleep(self, seconds: float) -> None:
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self._elapsed + seconds, woken))
+        await woken
+
+    async def advance(self, seconds: float) -> None:
+        """Let this much time pass, waking sleepers in their order and letting each run before the next."""
+        end = self._elapsed + seconds
+        await settle()
+        while due := [s for s in self._sleepers if s[0] <= end]:
+            moment, woken = min(due, key=lambda s: s[0])
+            self._sleepers.remove((moment, woken))
+            self._elapsed = max(self._elapsed, moment)
+            if not woken.done():
+                woken.set_result(None)
+            await settle()
+        self._elapsed = end
+
+
+async def settle() -> None:
+    """Let every task that can run now run until it waits for something."""
+    for _ in range(50):
+        await asyncio.sleep(0)

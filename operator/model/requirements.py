@@ -1,0 +1,54 @@
+"""What a pod needs of a machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+#: How an instance is paid for. `spot` may be taken back by EC2 with two minutes' notice.
+Market = Literal["on-demand", "spot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One reason for a number in the requirements, for people."""
+
+    source: str
+    """Like `container web`, `overhead`, `annotation pod.elotl.co/volume-size`."""
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    volume_bytes: int = 0
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """Amounts that the machine must leave to the pod, and conditions on the machine.
+
+    What the machine keeps for itself depends on its size and is subtracted when one is chosen
+    (`kip.model.reserve`).
+    """
+
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    gpus: int = 0
+    """Whole NVIDIA GPUs (`nvidia.com/gpu`)."""
+    volume_bytes: int = 0
+    """Least size of the root volume; 0 when the default will do."""
+    architectures: frozenset[str] = frozenset({"amd64"})
+    """Any of these, as Kubernetes names them."""
+    zones: frozenset[str] = frozenset()
+    """Any of these; empty when every zone will do."""
+    market: Market = "on-demand"
+    instance_type: str | None = None
+    """Exactly this type, or a pattern with `*`; None leaves the choice."""
+    private_ip_only: bool | None = None
+    """None leaves it to the configuration."""
+    security_groups: tuple[str, ...] = ()
+    """More groups than those of the configuration."""
+    instance_profile: str | None = None
+    """Name or ARN; None leaves it to the configuration."""
+    sized: bool = True
+    """False when the pod asks for neither CPU nor memory nor GPUs."""
+    parts: tuple[Part, ...] = ()
+    """Where the amounts come from."""

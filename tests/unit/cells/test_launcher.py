@@ -1,0 +1,205 @@
+"""Grouping, intents before calls, and the same instances for a repeated call; against the behaving cloud fake."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from kip.cells.launcher import Launcher, LaunchFailed, LaunchSpec
+from kip.cloud.errors import InsufficientCapacity, Unreachable
+from kip.cloud.fake import FakeCloud
+from kip.kube.errors import NotFound
+from kip.model import names
+from kip.model.cell import Cell, new_cell_object
+from kip.model.clock import ManualClock, settle
+
+TAGS = {names.TAG_CLUSTER: "c", names.TAG_NODE: "kip-provider-0"}
+
+
+def a_cell(uid: str) -> Cell:
+    obj = new_cell_object(
+        {"metadata": {"name": uid, "namespace": "d", "uid": uid}, "spec": {"nodeName": "n"}}
+    )
+    obj["metadata"] |= {
+        "uid": f"cell-{uid}",
+        "resourceVersion": "1",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    return Cell.from_object(obj)
+
+
+class World:
+    """A cloud, a place where Cells are written, and a launcher between them."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.cloud = FakeCloud(clock=self.clock)
+        self.written: dict[str, Cell] = {}
+        self.refuse: set[str] = set()
+        self.launcher = self.restart()
+
+    def restart(self) -> Launcher:
+        """A new process: nothing in memory."""
+        self.launcher = Launcher(self.cloud, self.clock, save=self.save, tags=TAGS)
+        return self.launcher
+
+    async def spec(self, **changes: object) -> LaunchSpec:
+        subnet = (await self.cloud.subnets())[0]
+        group = await self.cloud.ensure_cell_security_group(cluster="c", vpc_id=subnet.vpc_id)
+        base = LaunchSpec(
+            instance_type="t3.small",
+            market="on-demand",
+            subnet_id=subnet.id,
+            zone=subnet.zone,
+            image_id=self.cloud.images[0].image.id,
+            root_device_name="/dev/xvda",
+            security_group_ids=(group,),
+            user_data=b"#cloud-config\n{}",
+        )
+        return replace(base, **changes)
+
+    async def save(self, cell: Cell) -> Cell:
+        await asyncio.sleep(0)
+        if cell.name in self.refuse:
+            raise NotFound(404, "NotFound", f"{cell.name} is gone")
+        assert cell.intent is not None
+        assert not any(i.client_token == cell.intent.client_token for i in self.cloud.all()), (
+            "written too late"
+        )
+        self.written[cell.name] = cell
+        return replace(cell, resource_version=str(int(cell.resource_version) + 1))
+
+    async def launch(self, *launches: tuple[Cell, LaunchSpec]):
+        tasks = [asyncio.create_task(self.launcher.launch(c, s)) for c, s in launches]
+        await self.clock.advance(2)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_equal_launches_share_one_call_and_each_cell_gets_its_own_instance(world):
+    spec = await world.spec()
+    answers = await world.launch(*((a_cell(f"u{i}"), spec) for i in range(20)))
+    assert len(world.cloud.called("RunInstances")) == 1
+    assert len({instance.id for _, instance in answers}) == 20
+    for cell, instance in answers:
+        assert cell.intent.index == instance.launch_index
+        assert cell.intent.client_token == instance.client_token
+        assert cell.intent.count == 20
+
+
+async def test_what_differs_in_anything_is_launched_apart(world):
+    one, other = await world.spec(), await world.spec(instance_type="m5.large")
+    answers = await world.launch((a_cell("a"), one), (a_cell("b"), other), (a_cell("c"), one))
+    assert len(world.cloud.called("RunInstances")) == 2
+    assert [i.instance_type for _, i in answers] == ["t3.small", "m5.large", "t3.small"]
+
+
+async def test_a_steady_trickle_does_not_hold_the_first_one_for_ever(world):
+    spec = await world.spec()
+    first = asyncio.create_task(world.launcher.launch(a_cell("first"), spec))
+    tasks = []
+    for i in range(30):
+        tasks.append(asyncio.create_task(world.launcher.launch(a_cell(f"u{i}"), spec)))
+        await world.clock.advance(0.03)
+    assert first.done()
+    await world.clock.advance(2)
+    assert all(t.done() for t in tasks)
+
+
+async def test_the_instances_carry_the_tags_by_which_they_are_found_again(world):
+    [(cell, instance)] = await world.launch((a_cell("a"), await world.spec()))
+    assert instance.tags.items() >= {**TAGS, names.TAG_LAUNCH: cell.intent.client_token}.items()
+
+
+async def test_a_cell_that_cannot_be_written_is_left_out_and_nothing_is_launched_for_it(world):
+    world.refuse.add("kip-b")
+    spec = await world.spec()
+    a, b, c = await world.launch((a_cell("a"), spec), (a_cell("b"), spec), (a_cell("c"), spec))
+    assert isinstance(b, LaunchFailed)
+    assert isinstance(b.error, NotFound)
+    assert len(world.cloud.all()) == 2
+    assert {a[1].launch_index, c[1].launch_index} == {0, 1}
+
+
+async def test_partial_capacity_serves_some_and_tells_the_others_that_there_was_none(world):
+    spec = await world.spec()
+    world.cloud.capacity[("t3.small", spec.zone, "on-demand")] = 2
+    answers = await world.launch(*((a_cell(f"u{i}"), spec) for i in range(5)))
+    assert [instance is not None for _, instance in answers] == [True, True, False, False, False]
+
+
+async def test_an_error_reaches_every_cell_of_the_group_with_its_written_intent(world):
+    world.cloud.fail("RunInstances", InsufficientCapacity("none"))
+    spec = await world.spec()
+    answers = await world.launch((a_cell("a"), spec), (a_cell("b"), spec))
+    for failed in answers:
+        assert isinstance(failed, LaunchFailed)
+        assert isinstance(failed.error, InsufficientCapacity)
+        assert failed.cell.intent is not None
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the effect", "after the effect"])
+async def test_a_lost_answer_is_asked_for_again_by_another_process_without_a_second_instance(world, after):
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Unreachable("timed out"), after=after)
+    answers = await world.launch(*((a_cell(f"u{i}"), spec) for i in range(3)))
+    assert all(isinstance(a, LaunchFailed) and isinstance(a.error, Unreachable) for a in answers)
+    launcher = world.restart()
+    instances = await asyncio.gather(*(launcher.resume(c, spec) for c in world.written.values()))
+    assert len({i.id for i in instances}) == 3
+    assert len(world.cloud.all()) == 3
+    assert [i.launch_index for i in instances] == [c.intent.index for c in world.written.values()]
+
+
+async def test_cells_that_resume_the_same_launch_share_one_call(world):
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Unreachable("timed out"), after=True)
+    await world.launch(*((a_cell(f"u{i}"), spec) for i in range(5)))
+    launcher = world.restart()
+    await asyncio.gather(*(launcher.resume(c, spec) for c in world.written.values()))
+    assert len(world.cloud.called("RunInstances")) == 2
+
+
+async def test_with_a_changed_configuration_the_launched_instances_are_found_by_their_tag(world):
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Unreachable("timed out"), after=True)
+    await world.launch((a_cell("a"), spec), (a_cell("b"), spec))
+    launcher = world.restart()
+    changed = replace(spec, user_data=b"#cloud-config\n{'new': true}")
+    instances = [await launcher.resume(c, changed) for c in world.written.values()]
+    assert {i.id for i in instances} == {i.id for i in world.cloud.all()}
+    assert len(world.cloud.called("RunInstances")) == 1
+
+
+async def test_an_instance_that_ended_meanwhile_is_not_adopted(world):
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Unreachable("timed out"), after=True)
+    await world.launch((a_cell("a"), spec))
+    world.cloud.set_state(world.cloud.all()[0].id, "terminated")
+    assert await world.restart().resume(world.written["kip-a"], spec) is None
+
+
+async def test_another_launch_of_the_same_cell_has_another_token(world):
+    spec = await world.spec()
+    [(cell, _)] = await world.launch((a_cell("a"), spec))
+    again = replace(cell, intent=None)
+    [(second, instance)] = await world.launch((again, spec))
+    assert second.intent.client_token != cell.intent.client_token
+    assert instance is not None
+    assert len(world.cloud.all()) == 2
+
+
+async def test_a_cell_that_stops_waiting_does_not_disturb_the_others(world):
+    spec = await world.spec()
+    tasks = [asyncio.create_task(world.launcher.launch(a_cell(f"u{i}"), spec)) for i in range(3)]
+    await settle()
+    tasks[0].cancel()
+    await world.clock.advance(2)
+    assert [t.cancelled() for t in tasks] == [True, False, False]
+    assert tasks[1].result()[1] is not None

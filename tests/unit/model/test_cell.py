@@ -1,0 +1,142 @@
+"""The Cell survives a round through its object, and its phase follows from its conditions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from kip.model import names
+from kip.model.cell import (
+    CONNECTED,
+    DRAINED,
+    LAUNCHED,
+    READY,
+    SERVING,
+    TERMINATED,
+    Cell,
+    Intent,
+    new_cell_object,
+)
+
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+POD = {
+    "metadata": {"name": "web", "namespace": "shop", "uid": "u-1", "labels": {"app": "web"}},
+    "spec": {"nodeName": "kip-provider-0"},
+}
+
+
+def fresh(**status: object) -> Cell:
+    obj = new_cell_object(POD)
+    obj["metadata"] |= {"uid": "c-1", "resourceVersion": "7", "creationTimestamp": "2026-05-04T11:59:00Z"}
+    return Cell.from_object({**obj, "status": status})
+
+
+def full() -> Cell:
+    intent = Intent(
+        client_token="kip-abc",
+        attempt=2,
+        count=3,
+        index=1,
+        instance_type="t3.small",
+        subnet_id="subnet-1",
+        zone="us-east-1a",
+        market="spot",
+        image_id="ami-1",
+        parameters_sha256="0" * 32,
+        requested_at=NOW,
+    )
+    cell = replace(
+        fresh(),
+        attempt=1,
+        launches=2,
+        intent=intent,
+        instance_id="i-1",
+        instance_type="t3.small",
+        market="spot",
+        zone="us-east-1a",
+        address="10.0.0.4",
+        pod_ip="10.0.0.5",
+        price="0.0208",
+        host_key="ssh-ed25519 AAAA",
+    )
+    return cell.set(LAUNCHED, "True", "Launched", "i-1", now=NOW)
+
+
+def test_the_new_object_is_named_after_the_pod_and_guarded_by_a_finalizer():
+    obj = new_cell_object(POD)
+    assert obj["metadata"]["name"] == names.cell_name("u-1") == "kip-u-1"
+    assert obj["metadata"]["finalizers"] == [names.CELL_FINALIZER]
+    assert obj["metadata"]["labels"] == {"app": "web", "kip.elotl.co/node": "kip-provider-0"}
+    assert obj["spec"] == {
+        "nodeName": "kip-provider-0",
+        "podName": "web",
+        "podNamespace": "shop",
+        "podUID": "u-1",
+    }
+
+
+def test_everything_written_to_the_status_is_read_back():
+    cell = full()
+    obj = new_cell_object(POD)
+    obj["metadata"] |= {"uid": "c-1", "resourceVersion": "7", "creationTimestamp": "2026-05-04T11:59:00Z"}
+    assert Cell.from_object({**obj, "status": cell.status()}) == cell
+
+
+def test_an_unknown_field_is_written_as_null_so_that_a_merge_patch_removes_the_old_one():
+    status = full().given_up(now=NOW, reason="CellUnreachable", message="no answer").status()
+    for key in ("instanceID", "ip", "podIP", "hostKey", "launch", "zone"):
+        assert status[key] is None
+
+
+def test_the_phase_follows_the_life_of_a_cell():
+    cell = fresh()
+    seen = [cell.phase]
+    cell = replace(cell, intent=full().intent)
+    seen.append(cell.phase)
+    cell = cell.set(LAUNCHED, "True", "Launched", "", now=NOW)
+    seen.append(cell.phase)
+    cell = replace(cell, host_key="ssh-ed25519 AAAA").set(CONNECTED, "True", "Connected", "", now=NOW)
+    seen.append(cell.phase)
+    cell = cell.set(SERVING, "True", "KubeletConnected", "", now=NOW)
+    seen.append(cell.phase)
+    assert cell.conditions.is_true(READY)
+    cell = cell.set(DRAINED, "True", "PodFinished", "", now=NOW)
+    seen.append(cell.phase)
+    assert not cell.conditions.is_true(READY)
+    seen.append(cell.set(TERMINATED, "Unknown", "PodFinished", "", now=NOW).phase)
+    assert seen == ["Pending", "Launching", "Booting", "Starting", "Running", "Draining", "Terminating"]
+
+
+def test_a_launch_that_was_refused_shows_as_failed_with_its_reason_in_ready():
+    cell = fresh().set(LAUNCHED, "False", "NotAuthorized", "ec2:RunInstances is not allowed", now=NOW)
+    assert cell.phase == "Failed"
+    ready = cell.conditions.get(READY)
+    assert ready is not None
+    assert (ready.status, ready.reason) == ("False", "NotAuthorized")
+
+
+def test_the_transition_time_moves_only_with_the_status():
+    cell = fresh().set(LAUNCHED, "False", "Throttled", "one", now=NOW)
+    later = cell.set(LAUNCHED, "False", "QuotaExceeded", "two", now=NOW + timedelta(minutes=1))
+    assert later.conditions.since(LAUNCHED) == NOW
+    assert later.set(LAUNCHED, "True", "Launched", "", now=NOW + timedelta(minutes=2)).conditions.since(
+        LAUNCHED
+    ) == NOW + timedelta(minutes=2)
+
+
+def test_a_machine_given_up_leaves_nothing_of_it_but_the_count():
+    cell = full().given_up(now=NOW, reason="CellUnreachable", message="no answer")
+    assert (cell.attempt, cell.launches, cell.instance_id, cell.pod_may_run) == (2, 2, None, False)
+
+
+def test_client_tokens_fit_and_depend_on_everything_that_must_differ():
+    one = names.client_token(cells=[("a", 1), ("b", 1)], parameters="p")
+    assert len(one) <= 64
+    assert one.isascii()
+    assert names.client_token(cells=[("b", 1), ("a", 1)], parameters="p") == one
+    others = {
+        names.client_token(cells=[("a", 2), ("b", 1)], parameters="p"),
+        names.client_token(cells=[("a", 1)], parameters="p"),
+        names.client_token(cells=[("a", 1), ("b", 1)], parameters="q"),
+    }
+    assert len(others | {one}) == 4
