@@ -29,12 +29,13 @@ def lock_path(world: World) -> Path:
 
 def ready_path(world: World) -> Path:
     """There from when the room serves metadata and has applied its first listing."""
-    return world.state / "room.ready"
+    return world.run / "room.ready"
 
 
 @contextlib.contextmanager
 def only_room(world: World) -> Iterator[None]:
     """Holds the world's room lock. Raises RoomBusyError when another daemon has it."""
+    world.run.mkdir(exist_ok=True)
     with lock_path(world).open("a+") as lock:
         if not _try_lock(lock.fileno()):
             raise RoomBusyError(

@@ -58,7 +58,7 @@ class MetadataService:
         self._tokens = {token: kept for token, kept in self._tokens.items() if kept[1] > now}
         token = secrets.token_urlsafe(40)
         self._tokens[token] = (instance.id, now + int(ttl))
-        _limit_hops(request, instance.metadata_hop_limit)
+        _limit_hops(request, instance.hop_limit)
         return web.Response(text=token, headers={_TTL_HEADER: ttl})
 
     async def _answer(self, request: web.Request) -> web.Response:

@@ -36,8 +36,9 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = msgspec.field(default_factory=dict)
     launch_time: str = ""
     shutdown_behavior: str = "stop"
+    market: str = "on-demand"
     # HttpPutResponseHopLimit: how many hops an IMDS token travels; a pod is one hop further than the machine.
-    metadata_hop_limit: int | None = None
+    hop_limit: int | None = None
 
     @property
     def addresses(self) -> list[str]:
@@ -55,10 +56,24 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """Every instance of the endpoint at one revision; any change gives another revision."""
+    """The endpoint's running instances at one revision; any change gives another revision."""
 
     revision: int
-    instances: list[Instance]
+    running: list[Instance]
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """The control API's answer; instances are taken apart one by one, because only a running one is complete."""
+
+    revision: int
+    instances: list[dict[str, Any]]
+
+
+def read_listing(body: bytes) -> Listing:
+    """The control API's answer as a listing. Raises msgspec.MsgspecError for anything else."""
+    answer = msgspec.json.decode(body, type=_Answer)
+    running = [entry for entry in answer.instances if entry.get("state") == "running"]
+    return Listing(answer.revision, [msgspec.convert(entry, Instance) for entry in running])
 
 
 class ControlApi:
@@ -69,7 +84,7 @@ class ControlApi:
         self._url = f"{url.rstrip('/')}/_kip/instances"
 
     async def list(self, *, newer_than: int | None = None, wait: float = 25.0) -> Listing:
-        """All instances; with `newer_than` the answer waits, `wait` seconds at most, for another revision.
+        """The running instances; with `newer_than` the answer waits, `wait` seconds at most, for another revision.
 
         Raises:
             ControlError: no answer in time, or none that can be understood.
@@ -79,8 +94,8 @@ class ControlApi:
             params = {"wait": str(wait), "revision": str(newer_than)}
         body = await self._request("GET", self._url, params=params, timeout=wait + 10)
         try:
-            return msgspec.json.decode(body, type=Listing)
-        except msgspec.DecodeError as error:
+            return read_listing(body)
+        except msgspec.MsgspecError as error:
             raise ControlError(f"GET {self._url}: not a list of instances: {error}") from error
 
     async def report(self, instance_id: str, state: str, reason: str) -> None:

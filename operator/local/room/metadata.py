@@ -53,7 +53,7 @@ def _meta_data(instance: Instance, region: str) -> Tree:
         "iam": {"security-credentials": {}},
         "instance-action": "none",
         "instance-id": instance.id,
-        "instance-life-cycle": "on-demand",
+        "instance-life-cycle": instance.market,
         "instance-type": instance.type,
         "local-hostname": hostname,
         "local-ipv4": instance.private_ip,

@@ -36,7 +36,7 @@ class Control(Protocol):
     """What the room needs of the EC2 endpoint; see `instances.ControlApi`."""
 
     async def list(self, *, newer_than: int | None = None, wait: float = ...) -> Listing:
-        """All instances, as soon as the revision differs."""
+        """The running instances, as soon as the revision differs."""
         ...
 
     async def report(self, instance_id: str, state: str, reason: str) -> None:
@@ -96,15 +96,14 @@ class Room:
 
     def apply(self, listing: Listing) -> None:
         """Makes that listing what should be, and begins to settle what differs."""
-        self._wanted = {
-            instance.id: instance for instance in listing.instances if instance.state == "running"
-        }
+        self._wanted = {instance.id: instance for instance in listing.running}
         self._by_address = {
             address: instance for instance in self._wanted.values() for address in instance.addresses
         }
         # The endpoint has understood that these are over.
         self._ended = {key: told for key, told in self._ended.items() if told or key in self._wanted}
-        for instance_id in {*self._wanted, *self._machines, *self._ended, *machine.present(self._world)}:
+        # In the listing's order: what was launched first is booted first.
+        for instance_id in dict.fromkeys((*self._wanted, *self._ended, *machine.present(self._world))):
             self._settle_soon(instance_id)
 
     async def settled(self) -> None:

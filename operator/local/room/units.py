@@ -140,7 +140,7 @@ logrotate.timer man-db.timer proc-sys-fs-binfmt_misc.automount sys-fs-fuse-conne
 sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount
 systemd-ask-password-console.path systemd-ask-password-wall.path systemd-binfmt.service
 systemd-firstboot.service systemd-hwdb-update.service systemd-journald-audit.socket
-systemd-logind.service systemd-machine-id-commit.service systemd-modules-load.service
+systemd-machine-id-commit.service systemd-modules-load.service
 systemd-networkd.service systemd-pcrphase-sysinit.service systemd-pcrphase.service
 systemd-random-seed.service systemd-repart.service systemd-resolved.service systemd-sysusers.service
 systemd-timesyncd.service systemd-tmpfiles-setup-dev.service systemd-udev-trigger.service

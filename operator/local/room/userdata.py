@@ -93,14 +93,32 @@ def read(user_data: bytes) -> Instructions:
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Two parts' settings as one: cloud-init's default, a later key replaces, or what `merge_how` asks for."""
-    how = str(new.get("merge_how", new.get("merge_type", "")))
-    append = "list(append)" in how or ("'list'" in how and "'append'" in how)
+    """A later part's settings over the earlier ones', as its `merge_how` asks.
+
+    cloud-init's default is that a later key replaces; `list(append)` joins lists, and `dict(no_replace)` keeps
+    what is there of everything else.
+    """
+    how = new.get("merge_how", new.get("merge_type", ""))
+    append, keep = _asks(how, "list", "append"), _asks(how, "dict", "no_replace")
     result = dict(old)
     for key, value in new.items():
-        both_lists = isinstance(value, list) and isinstance(old.get(key), list)
-        result[key] = [*old[key], *value] if append and both_lists else value
+        if append and isinstance(value, list) and isinstance(old.get(key), list):
+            result[key] = [*old[key], *value]
+        elif not (keep and key in old):
+            result[key] = value
     return result
+
+
+def _asks(how: Any, merger: str, setting: str) -> bool:
+    """Whether merge_how, in either of its two notations, gives that setting to that merger."""
+    if isinstance(how, str):
+        return any(
+            part.strip().startswith(f"{merger}(")
+            and setting in part.partition("(")[2].rstrip(") ").split(",")
+            for part in how.split("+")
+        )
+    entries = how if isinstance(how, list) else []
+    return any(entry.get("name") == merger and setting in entry.get("settings", ()) for entry in entries)
 
 
 def content_of(entry: Mapping[str, Any]) -> bytes:
