@@ -5,6 +5,9 @@ It answers for the cluster's own zone and for nothing else, and asks nobody: any
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
 import urllib.request
 from typing import Any
 from urllib.error import HTTPError
@@ -15,6 +18,8 @@ from kip.local.parts import ProcessPart
 from kip.local.pki import ControlPlanePki
 from kip.local.processes import Command
 from kip.local.world import World, write_atomically
+
+_RECURSION_DESIRED, _ADDRESS, _INTERNET = 0x0100, 1, 1  # a query's flag, type and class
 
 _ACCOUNT = "coredns"
 _SERVICE = "kube-dns"
@@ -46,12 +51,35 @@ class Dns(ProcessPart):
         return Command(self.name, (str(program(COREDNS, "coredns")), "-conf", str(configuration)))
 
     def answer(self) -> str | None:
-        """Asks CoreDNS, which is ready once it has listed Services and EndpointSlices."""
+        """Asks CoreDNS whether it has listed Services and EndpointSlices, then for the first of all names."""
         try:
             with urllib.request.urlopen(f"{self.world.url('dns-health')}/ready", timeout=5):
-                return None
+                pass
         except HTTPError as error:
             return f"/ready answers {error.code}: {error.read().decode(errors='replace').strip()}"
+        code, addresses = ask(self.world.address("dns"), "kubernetes.default.svc.cluster.local")
+        return None if addresses else f"kubernetes.default.svc.cluster.local has no address (code {code})"
+
+
+def ask(server: tuple[str, int], name: str) -> tuple[int, list[str]]:
+    """Asks for the name's IPv4 address (RFC 1035): the answer's code, 0 for success, and its last address.
+
+    Raises:
+        OSError: nobody listens there, or the answer does not come within a second.
+    """
+    identity = os.urandom(2)
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    header = struct.pack(">HHHHH", _RECURSION_DESIRED, 1, 0, 0, 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(1)
+        # Connected, a datagram to a port where nobody listens is an error at once.
+        client.connect(server)
+        client.send(identity + header + labels + b"\0" + struct.pack(">HH", _ADDRESS, _INTERNET))
+        answer = client.recv(512)
+    if answer[:2] != identity:
+        raise ConnectionError(f"{server[0]}:{server[1]} answered another question")
+    code, count = answer[3] & 0xF, struct.unpack(">H", answer[6:8])[0]
+    return code, [socket.inet_ntoa(answer[-4:])] if count else []  # an A record ends with its address
 
 
 def corefile(world: World, kubeconfig: str) -> str:
@@ -59,7 +87,7 @@ def corefile(world: World, kubeconfig: str) -> str:
     address, port = world.address("dns")
     health, health_port = world.address("dns-health")
     return f"""\
-.:{port} {{
+cluster.local:{port} in-addr.arpa:{port} ip6.arpa:{port} {{
     bind {address}
     errors
     ready {health}:{health_port}
@@ -68,10 +96,14 @@ def corefile(world: World, kubeconfig: str) -> str:
         pods insecure
         ttl 5
     }}
+    loadbalance
+}}
+.:{port} {{
+    bind {address}
+    errors
     template ANY ANY . {{
         rcode NXDOMAIN
     }}
-    loadbalance
 }}
 """
 

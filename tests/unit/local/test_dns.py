@@ -19,7 +19,7 @@ def test_nothing_is_forwarded_and_other_names_do_not_exist(world: World) -> None
     assert "forward" not in text
     assert "rcode NXDOMAIN" in text
     assert "bind 10.78.0.1" in text
-    assert ".:5353 {" in text
+    assert "cluster.local:5353 " in text
 
 
 def test_the_service_leads_to_the_process(world: World) -> None:
