@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
 
+from kip.cloud import catalogue
 from kip.cloud.base import (
     ALL_STATES,
     Image,
@@ -232,6 +233,12 @@ class FakeCloud:
         return ids
 
     def _check_references(self, request: LaunchRequest) -> None:
+        if request.instance_type not in {kind.name for kind in catalogue.load("us-east-1")}:
+            raise InvalidRequest(
+                f"Invalid value '{request.instance_type}' for InstanceType.",
+                action="RunInstances",
+                code="InvalidParameterValue",
+            )
         if request.image_id not in {offered.image.id for offered in self.images}:
             raise NotFound(
                 f"no image {request.image_id}", action="RunInstances", code="InvalidAMIID.NotFound"

@@ -195,6 +195,11 @@ async def test_what_a_launch_names_must_exist(cloud: Cloud) -> None:
         await cloud.compute.launch(await cloud.request(security_group_ids=("sg-0123456789abcdef0",)))
 
 
+async def test_an_instance_type_that_is_none_is_refused_by_name(cloud: Cloud) -> None:
+    with pytest.raises(InvalidRequest, match=r"t3\.gigantic"):
+        await cloud.compute.launch(await cloud.request(instance_type="t3.gigantic"))
+
+
 async def test_an_instance_is_pending_until_it_has_booted(cloud: Cloud) -> None:
     cloud.troubles.set_boot_delay(0.3)
     (instance,) = await cloud.compute.launch(await cloud.request())

@@ -11,6 +11,7 @@ from moto.core.responses import ActionResult
 from moto.ec2 import urls, utils
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import instances as moto_instances
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses import EC2Response
 
 from kip.local.aws.account import Account, Launch, fingerprint
@@ -49,6 +50,7 @@ class LocalEC2Response(EC2Response):
         used_for = fingerprint({key: value for key, value in self.params.items() if key != "DryRun"})
         if token and (launch := self.account.launches.get(token)):
             return self._repeat(launch, used_for)
+        self._check_instance_type()
         self._check_user_data()
         self._check_security_groups()
         # moto starts MinCount instances, whatever MaxCount says.
@@ -99,6 +101,11 @@ class LocalEC2Response(EC2Response):
                 " Please use a different client token.",
             )
         return ActionResult(reservation)
+
+    def _check_instance_type(self) -> None:
+        kind = self._get_param("InstanceType")
+        if kind not in INSTANCE_TYPES:
+            raise EC2ClientError("InvalidParameterValue", f"Invalid value '{kind}' for InstanceType.")
 
     def _check_user_data(self) -> None:
         try:
@@ -168,7 +175,6 @@ class LocalEC2Response(EC2Response):
 def install(account: Account) -> None:
     """Put our classes where moto looks for its own, and make it check what EC2 checks."""
     LocalEC2Response.account = account
-    settings.EC2_ENABLE_INSTANCE_TYPE_VALIDATION = True
     settings.ENABLE_AMI_VALIDATION = True
     urls.url_paths["{0}/"] = LocalEC2Response.dispatch
     utils.filter_dict_attribute_mapping.update(FILTERS)

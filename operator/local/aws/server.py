@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,13 @@ class LocalAws:
         """One call at a time: moto's objects know no threads, and a saved state has to be a whole one."""
         with self._account.serving(changes=not _READS.match(action)):
             self._account.max_grant = max_grant
-            body, status, headers = run_wsgi_app(self._moto, environ, buffered=True)
-        response = Response(b"".join(body), status=status, headers=headers)
-        if response.status_code >= 500 and response.mimetype == "text/html":
-            # moto's own fault: as it stands no SDK could read it.
-            return _error_response("InternalError", f"the local AWS failed at {action}: see its log", 500)
-        return response
+            try:
+                body, status, headers = run_wsgi_app(self._moto, environ, buffered=True)
+            except Exception as error:
+                # What moto does not know ends here; an SDK needs an answer that it can read.
+                traceback.print_exc()
+                return _error_response("InternalError", f"the local AWS failed at {action}: {error!r}", 500)
+        return Response(b"".join(body), status=status, headers=headers)
 
 
 class AwsServer:

@@ -1,0 +1,46 @@
+"""Calls wait their turn."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from kip.cloud.ratelimit import Rate, TokenBucket
+
+
+class SetClock:
+    """Does not move by itself, and remembers how long it was asked to sleep."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+async def test_the_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
+    bucket = TokenBucket(Rate(burst=5, per_second=2.0), clock=SetClock())
+    assert [await bucket.take() for _ in range(8)] == [0, 0, 0, 0, 0, 0.5, 1.0, 1.5]
+
+
+async def test_waiting_really_waits() -> None:
+    clock = SetClock()
+    bucket = TokenBucket(Rate(burst=1, per_second=4.0), clock=clock)
+    await bucket.take()
+    await bucket.take()
+    assert clock.slept == [0.25]
+
+
+async def test_an_idle_bucket_fills_up_to_its_size_and_not_beyond() -> None:
+    clock = SetClock()
+    bucket = TokenBucket(Rate(burst=2, per_second=2.0), clock=clock)
+    await bucket.take()
+    await bucket.take()
+    clock.seconds += 1000
+    assert [await bucket.take() for _ in range(3)] == [0, 0, 0.5]
