@@ -253,7 +253,7 @@ class Cells(Section):
     ] = 300.0
     dead_man_switch: Annotated[
         float,
-        duration(at_least="30s", or_zero="never"),
+        duration(at_least="30s"),
         Field(
             description="A cell to which Kip has not connected for so long powers itself off and is gone, so "
             "that nothing keeps running after a lost cluster. Longer than any outage of Kip that pods shall "

@@ -63,18 +63,17 @@ def matching(pattern: str | re.Pattern[str], expected: str) -> BeforeValidator:
     return parsed(check, expected)
 
 
-def duration(*, at_least: str, or_zero: str | None = None) -> BeforeValidator:
-    """Seconds from `90s`, `5m`, `1h30m`; 0 passes when `or_zero` says what it means."""
+def duration(*, at_least: str) -> BeforeValidator:
+    """Seconds from `90s`, `5m`, `1h30m`."""
     minimum = _seconds(at_least)
 
     def check(value: Any) -> float:
         seconds = _seconds(value)
-        if seconds < minimum and not (or_zero and seconds == 0):
+        if seconds < minimum:
             raise ValueError
         return seconds
 
-    zero = f", or 0s for {or_zero}" if or_zero else ""
-    return parsed(check, f"a duration like 90s, 5m or 1h30m, at least {at_least}{zero}", Duration)
+    return parsed(check, f"a duration like 90s, 5m or 1h30m, at least {at_least}", Duration)
 
 
 def size(*, at_least: str) -> BeforeValidator:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from kip.model.quantity import format_millis, human_bytes
+
 #: How an instance is paid for. `spot` may be taken back by EC2 with two minutes' notice.
 Market = Literal["on-demand", "spot"]
 
@@ -37,8 +39,6 @@ class Requirements:
     """Least size of the root volume; 0 when the default will do."""
     architectures: frozenset[str] = frozenset({"amd64"})
     """Any of these, as Kubernetes names them."""
-    zones: frozenset[str] = frozenset()
-    """Any of these; empty when every zone will do."""
     market: Market = "on-demand"
     instance_type: str | None = None
     """Exactly this type, or a pattern with `*`; None leaves the choice."""
@@ -52,3 +52,11 @@ class Requirements:
     """False when the pod asks for neither CPU nor memory nor GPUs."""
     parts: tuple[Part, ...] = ()
     """Where the amounts come from."""
+
+    def __str__(self) -> str:
+        amounts = [
+            f"{format_millis(self.cpu_millis)} CPU" if self.cpu_millis else "",
+            f"{human_bytes(self.memory_bytes)} memory" if self.memory_bytes else "",
+            (f"{self.gpus} GPUs" if self.gpus > 1 else "1 GPU") if self.gpus else "",
+        ]
+        return ", ".join(filter(None, amounts)) or "nothing in particular"

@@ -151,7 +151,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         ("1.5m", f"cells.connectTimeout: {DURATION} 1s, not '1.5m'"),
     ],
     "cells.startTimeout": [("soon", f"cells.startTimeout: {DURATION} 1s, not 'soon'")],
-    "cells.deadManSwitch": [("29s", f"cells.deadManSwitch: {DURATION} 30s, or 0s for never, not '29s'")],
+    "cells.deadManSwitch": [("29s", f"cells.deadManSwitch: {DURATION} 30s, not '29s'")],
     "cells.keptLogs": [(False, f"cells.keptLogs: {MAPPING}, not false")],
     "cells.keptLogs.maxSize": [
         ("1", "cells.keptLogs.maxSize: expected a size like 512Mi or 5Gi, at least 1Ki, not '1'")
@@ -298,12 +298,12 @@ def test_units(write: Callable[[str], Path]) -> None:
           defaultVolumeSize: 20Gi
           connectTimeout: 1m30s
           startTimeout: 1500ms
-          deadManSwitch: 0s
+          deadManSwitch: 1h
           keptLogs: {maxSize: 1M}
         """,
     ).cells
     assert cells.default_volume_size == 20 * 2**30
-    assert (cells.connect_timeout, cells.start_timeout, cells.dead_man_switch) == (90, 1.5, 0)
+    assert (cells.connect_timeout, cells.start_timeout, cells.dead_man_switch) == (90, 1.5, 3600)
     assert cells.kept_logs.max_size == 1_000_000
 
 
