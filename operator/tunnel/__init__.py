@@ -1,0 +1,1 @@
+"""SSH connections to cells, and what goes through them."""

@@ -1,0 +1,210 @@
+"""The operator's connections: at most one for each cell, dialled with care for both ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from kip.model.clock import Clock, SystemClock
+from kip.tunnel.connection import Tunnel
+from kip.tunnel.errors import Unreachable
+
+# An ed25519 handshake costs 4 ms of this process and a tenth of a second in all.
+HANDSHAKES_AT_ONCE = 32
+# What one event loop can do beside its other work.
+ATTEMPTS_PER_S = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialOptions:
+    """Where a cell is and how to know it."""
+
+    address: str
+    port: int = 22
+    username: str = "root"
+    client_key: str = field(repr=False)
+    host_keys: tuple[str, ...]
+    """Accepted public keys: the recorded one; before that the first-contact key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long to try once, and how long to wait before the next attempt."""
+
+    connect_timeout_s: float
+    delay_s: float
+
+
+def pace(waited_s: float, dialling: int, chance: float) -> Pace:
+    """The pace of dialling a cell for so long, among so many others.
+
+    A machine that boots is reachable some ten to sixty seconds after its launch, and each tenth of a second
+    counts; one that is silent for minutes needs patience. However many there are, attempts stay below
+    `ATTEMPTS_PER_S` in all.
+
+    Args:
+        chance: uniform in 0…1; spreads the attempts of many cells.
+    """
+    if waited_s < 120:
+        usual = Pace(connect_timeout_s=0.3, delay_s=0.1)
+    elif waited_s < 600:
+        usual = Pace(connect_timeout_s=1.0, delay_s=1.0)
+    else:
+        usual = Pace(connect_timeout_s=3.0, delay_s=5.0)
+    return Pace(usual.connect_timeout_s, max(usual.delay_s, dialling / ATTEMPTS_PER_S) * (0.5 + chance))
+
+
+def _place(options: DialOptions) -> tuple[str, int, str]:
+    return options.address, options.port, options.username
+
+
+def _retrieve(task: asyncio.Task[Tunnel]) -> None:
+    """Nobody may be waiting any more; asyncio would complain about an exception that nobody looked at."""
+    if not task.cancelled():
+        task.exception()
+
+
+Dial = Callable[..., Awaitable[Tunnel]]
+OnLost = Callable[[str, str], None]
+
+
+@dataclass(eq=False)
+class _Entry:
+    options: DialOptions
+    task: asyncio.Task[Tunnel] = field(init=False)
+    last_error: Unreachable | None = None
+    tunnel: Tunnel | None = None
+    watch: asyncio.Task[None] | None = None
+
+
+class TunnelPool:
+    """Connections by cell name.
+
+    Args:
+        on_lost: called with the cell's name and the reason when an open connection is gone without `drop`. The
+            pool does not dial again by itself: whoever still wants the cell calls `ensure`.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_lost: OnLost,
+        clock: Clock | None = None,
+        handshakes: int = HANDSHAKES_AT_ONCE,
+        dial: Dial = Tunnel.dial,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._on_lost = on_lost
+        self._clock = clock or SystemClock()
+        self._handshakes = asyncio.Semaphore(handshakes)
+        self._dial = dial
+        self._chance = chance
+        self._entries: dict[str, _Entry] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        opened = sum(entry.tunnel is not None for entry in self._entries.values())
+        return f"<TunnelPool {opened} open, {len(self._entries) - opened} dialling>"
+
+    def get(self, cell: str) -> Tunnel | None:
+        """The cell's open connection, if there is one."""
+        entry = self._entries.get(cell)
+        return entry.tunnel if entry else None
+
+    async def ensure(self, cell: str, options: DialOptions, *, timeout_s: float | None = None) -> Tunnel:
+        """The cell's connection, dialled until it is there.
+
+        Dialling goes on after a timeout or cancellation, until `drop`: call again, also with new options.
+
+        Args:
+            timeout_s: how long this caller waits; None for ever.
+
+        Raises:
+            Unreachable: the time is over (holds what the last attempt met), or the cell was dropped.
+            HostKeyMismatch, AuthenticationRefused: dialling has ended.
+        """
+        entry = await self._entry(cell, options)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(entry.task)
+        except TimeoutError:
+            raise entry.last_error or Unreachable(
+                f"{options.address}:{options.port}: still being dialled"
+            ) from None
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if entry.task.cancelled() and not (caller and caller.cancelling()):
+                raise Unreachable(f"{options.address}:{options.port}: dropped while being dialled") from None
+            raise
+
+    async def drop(self, cell: str) -> None:
+        """Closes the cell's connection, or stops dialling it; `on_lost` is not called."""
+        if entry := self._entries.pop(cell, None):
+            await self._end(entry)
+
+    async def close(self) -> None:
+        """Drops all, for good."""
+        self._closed = True
+        entries, self._entries = list(self._entries.values()), {}
+        await asyncio.gather(*(self._end(entry) for entry in entries))
+
+    async def _entry(self, cell: str, options: DialOptions) -> _Entry:
+        if self._closed:
+            raise RuntimeError("the pool is closed")
+        entry = self._entries.get(cell)
+        if entry and _place(entry.options) != _place(options):
+            await self.drop(cell)
+            entry = self._entries.get(cell)
+        if entry is None:
+            entry = _Entry(options)
+            entry.task = asyncio.create_task(self._dial_until_open(cell, entry), name=f"dial {cell}")
+            entry.task.add_done_callback(_retrieve)
+            self._entries[cell] = entry
+        entry.options = options
+        return entry
+
+    async def _dial_until_open(self, cell: str, entry: _Entry) -> Tunnel:
+        began = self._clock.monotonic()
+        while True:
+            dialling = sum(other.tunnel is None for other in self._entries.values())
+            now = pace(self._clock.monotonic() - began, dialling, self._chance())
+            try:
+                tunnel = await self._attempt(entry.options, now.connect_timeout_s)
+            except Unreachable as error:
+                entry.last_error = error
+            except BaseException:
+                if self._entries.get(cell) is entry:
+                    del self._entries[cell]
+                raise
+            else:
+                entry.tunnel = tunnel
+                entry.watch = asyncio.create_task(self._watch(cell, entry, tunnel), name=f"watch {cell}")
+                return tunnel
+            await self._clock.sleep(now.delay_s)
+
+    async def _attempt(self, options: DialOptions, connect_timeout_s: float) -> Tunnel:
+        return await self._dial(
+            address=options.address,
+            port=options.port,
+            username=options.username,
+            client_key=options.client_key,
+            host_keys=options.host_keys,
+            connect_timeout_s=connect_timeout_s,
+            handshakes=self._handshakes,
+        )
+
+    async def _watch(self, cell: str, entry: _Entry, tunnel: Tunnel) -> None:
+        reason = await tunnel.wait_closed()
+        if self._entries.get(cell) is entry:
+            del self._entries[cell]
+            self._on_lost(cell, reason)
+
+    async def _end(self, entry: _Entry) -> None:
+        entry.task.cancel()
+        await asyncio.wait([entry.task])
+        if entry.watch:
+            entry.watch.cancel()
+        if entry.tunnel:
+            await entry.tunnel.close()

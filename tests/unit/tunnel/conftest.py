@@ -1,0 +1,133 @@
+"""A real OpenSSH sshd with the configuration that cells get, on a free loopback port."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kip.bootstrap import layout, units
+from kip.bootstrap.options import BootstrapOptions
+from kip.tunnel import keys
+
+_SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+_FAKE_SYSTEMCTL = '#!/bin/sh\n[ "$*" = "reload sshd.service" ] && kill -HUP "$(cat {pid_file})"\n'
+_FAKE_NFT = """\
+#!/bin/sh
+cat >{directory}/ruleset
+if grep -q broken {directory}/ruleset; then echo "Error: syntax" >&2; exit 1; fi
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Sshd:
+    """A running sshd that thinks it is a cell's."""
+
+    directory: Path
+    client_key: str
+    host_key: str
+    port: int
+    api_port: int
+    kubelet_port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def etc(self) -> Path:
+        """Stands in for /etc/kip."""
+        return self.directory / "etc"
+
+    def dial_arguments(self, **changes: Any) -> dict[str, Any]:
+        return {
+            "address": "127.0.0.1",
+            "port": self.port,
+            "username": getpass.getuser(),
+            "client_key": self.client_key,
+            "host_keys": (keys.public_half(self.host_key),),
+        } | changes
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def start_sshd(directory: Path) -> Sshd:
+    """Starts it with the rendered drop-in, but for the paths and ports that a test must not use."""
+    assert _SSHD
+    client_key, host_key = keys.generate(), keys.generate()
+    port, api_port, kubelet_port = free_port(), free_port(), free_port()
+    etc, programs = directory / "etc", directory / "bin"
+    etc.mkdir()
+    programs.mkdir()
+    options = BootstrapOptions(
+        node_name="kip-0",
+        cluster_dns=(),
+        first_contact_host_key=host_key,
+        operator_public_key=keys.public_half(client_key),
+        operator_ca_pem="-----BEGIN CERTIFICATE-----",
+        dead_man_switch_s=60,
+        vpc_cidrs=("10.0.0.0/16",),
+    )
+    (etc / "ssh_host_ed25519_key").write_text(host_key)
+    (etc / "ssh_host_ed25519_key").chmod(0o600)
+    authorized = units.authorized_keys(options)
+    authorized = authorized.replace(":6443", f":{api_port}").replace(":10250", f":{kubelet_port}")
+    (etc / "authorized_keys").write_text(authorized)
+    (etc / "00-kip.conf").write_text(
+        units.SSHD.replace(layout.DIRECTORY, str(etc)).replace("User root", f"User {getpass.getuser()}")
+    )
+    pid_file = directory / "sshd.pid"
+    for name, script in (
+        ("systemctl", _FAKE_SYSTEMCTL.format(pid_file=pid_file)),
+        ("nft", _FAKE_NFT.format(directory=directory)),
+    ):
+        (programs / name).write_text(script)
+        (programs / name).chmod(0o755)
+    config = directory / "sshd_config"
+    config.write_text(
+        f"Include {etc}/00-kip.conf\nListenAddress 127.0.0.1:{port}\nPidFile {pid_file}\n"
+        f"StrictModes no\nUsePAM no\nSetEnv PATH={programs}:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        "AuthorizedKeysFile /nowhere\nPermitRootLogin no\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    with (directory / "sshd.log").open("wb") as log:
+        process = subprocess.Popen([_SSHD, "-D", "-e", "-f", str(config)], stderr=log)
+    sshd = Sshd(directory, client_key, host_key, port, api_port, kubelet_port, process)
+    wait_for_port(port, process, directory / "sshd.log")
+    return sshd
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.01)
+    process.kill()
+    raise AssertionError(f"sshd does not listen: {log.read_text()}")
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    if _SSHD is None:
+        pytest.skip("no sshd on this machine (package openssh-server)")
+    running = start_sshd(tmp_path)
+    yield running
+    running.stop()
