@@ -36,6 +36,9 @@ shells skel ssl terminfo timezone xattr.conf
 
 # AL2023's cloud-init makes this user; root may not log in with the instance's key pair.
 _USER = ("ec2-user", 1000, "/home/ec2-user")
+# Users of services whose package may have been unpacked only: its own script, which adds them, did not run.
+_SERVICE_USERS = {"sshd": 971, "messagebus": 972}
+_SERVICE_GROUPS = {"systemd-journal": 973, "messagebus": 972}
 _HIGHEST_SYSTEM_ID = 999
 _NOBODY_ID = 65534
 
@@ -125,6 +128,7 @@ def _build(ami: Ami, sources: Sources) -> None:
     if missing := debs.missing_packages():
         debs.extract(missing, ami.directory)
         _merge_usr(ami.directory)
+        _choose_iptables(ami.usr)
     _copy_from_host(ami.etc)
     _write_accounts(ami.etc)
     _write_texts(ami)
@@ -143,6 +147,13 @@ def _merge_usr(directory: Path) -> None:
             shutil.rmtree(other)
 
 
+def _choose_iptables(usr: Path) -> None:
+    """Links the names to the nft variant, which a package's own script does through /etc/alternatives."""
+    if (usr / "sbin/xtables-nft-multi").exists():
+        for name in ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save"):
+            (usr / "sbin" / name).symlink_to("xtables-nft-multi")
+
+
 def _copy_from_host(etc: Path) -> None:
     for name in _FROM_HOST.split():
         source, target = Path("/etc") / name, etc / name
@@ -158,6 +169,15 @@ def _write_accounts(etc: Path) -> None:
     groups = list(system_accounts(Path("/etc/group").read_text()))
     users.append(f"{name}:x:{number}:{number}:EC2 Default User:{home}:/bin/bash")
     groups.append(f"{name}:x:{number}:")
+    known_users, known_groups = ({line.split(":")[0] for line in lines} for lines in (users, groups))
+    users += [
+        f"{service}:x:{number}:{_NOBODY_ID}::/run:/usr/sbin/nologin"
+        for service, number in _SERVICE_USERS.items()
+        if service not in known_users
+    ]
+    groups += [
+        f"{group}:x:{number}:" for group, number in _SERVICE_GROUPS.items() if group not in known_groups
+    ]
     # "*" is no password; "!" would be a locked account, which sshd without PAM lets nobody into.
     shadow = [f"{user.split(':')[0]}:*:19000:0:99999:7:::" for user in users]
     for file, lines, mode in (("passwd", users, 0o644), ("group", groups, 0o644), ("shadow", shadow, 0o600)):

@@ -56,14 +56,15 @@ def remove_cgroups(name: str) -> None:
 
 
 def mounts_below(directory: Path) -> list[Path]:
-    """Mount points at or below that directory, the last mounted first."""
+    """Mount points at or below that directory, the deepest first; as often as something is mounted there."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    points = [Path(_unescaped(line.split()[4])) for line in lines]
-    return [point for point in reversed(points) if point.is_relative_to(directory)]
+    points = [Path(unescaped(line.split()[4])) for line in lines]
+    below = [point for point in points if point.is_relative_to(directory)]
+    return sorted(below, key=lambda point: len(point.parts), reverse=True)
 
 
-def _unescaped(field: str) -> str:
-    """The kernel writes space, tab, newline and backslash as octal escapes."""
+def unescaped(field: str) -> str:
+    """A field of mountinfo: the kernel writes space, tab, newline and backslash as octal escapes."""
     for code in ("040", "011", "012", "134"):
         field = field.replace(f"\\{code}", chr(int(code, 8)))
     return field
