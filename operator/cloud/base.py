@@ -30,8 +30,11 @@ MAX_USER_DATA = 16 * 1024
 class LaunchRequest:
     """One RunInstances call for up to `count` equal instances.
 
-    Two requests with the same `client_token` must be equal in every field: EC2 compares the parameters and
-    refuses a token that comes back with others.
+    A token stands for one request: repeat it only with every field equal. With other parameters EC2 refuses the
+    token or answers with the old instances, and **in another zone it launches a second time**, because a call that
+    names a subnet is idempotent per zone
+    (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html#run-instances-idempotency).
+    Whoever changes the subnet takes a new token, after making sure that the old one launched nothing.
     """
 
     client_token: str

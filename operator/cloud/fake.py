@@ -82,6 +82,7 @@ class FakeCloud:
         """Forget everything: instances, tokens, calls, faults, security groups."""
         self.vpc_id = "vpc-fake"
         self.calls: list[Call] = []
+        self.subnet_tags = {"kip-local": "true"}
         #: Seconds that an instance stays pending.
         self.boot_delay = 0.0
         #: Instances left of (type, zone, market); what is not named has no limit.
@@ -93,7 +94,8 @@ class FakeCloud:
         ]
         self._networks = {network.subnet.id: network for network in self._two_subnets()}
         self._instances: dict[str, Instance] = {}
-        self._tokens: dict[str, tuple[LaunchRequest, tuple[str, ...]]] = {}
+        # By token and zone: EC2 launches again when a token comes back for another zone.
+        self._tokens: dict[tuple[str, str], tuple[LaunchRequest, tuple[str, ...]]] = {}
         self._groups: dict[tuple[str, str], str] = {}
         self._faults: dict[str, deque[_Fault]] = {}
 
@@ -165,7 +167,7 @@ class FakeCloud:
         self, *, vpc_id: str | None = None, tags: Mapping[str, str] | None = None
     ) -> list[Subnet]:
         _raise(await self._enter("DescribeSubnets", vpc_id))
-        if vpc_id not in (None, self.vpc_id) or tags:
+        if vpc_id not in (None, self.vpc_id) or not (tags or {}).items() <= self.subnet_tags.items():
             return []
         return [self._shown(network) for _, network in sorted(self._networks.items())]
 
@@ -207,9 +209,10 @@ class FakeCloud:
 
     def _repeated(self, request: LaunchRequest) -> tuple[str, ...] | None:
         """Ids of what the request's token launched before."""
-        if request.client_token not in self._tokens:
+        used = self._tokens.get((request.client_token, self._network(request.subnet_id).subnet.zone))
+        if used is None:
             return None
-        before, ids = self._tokens[request.client_token]
+        before, ids = used
         if before != request:
             raise TokenConflict(
                 "the token was used with other parameters",
@@ -229,7 +232,7 @@ class FakeCloud:
         self._check_references(request)
         granted = min(self._take_capacity(request, network.subnet.zone), self._room(request, network))
         ids = tuple(self._boot(request, network, index) for index in range(granted))
-        self._tokens[request.client_token] = (request, ids)
+        self._tokens[request.client_token, network.subnet.zone] = (request, ids)
         return ids
 
     def _check_references(self, request: LaunchRequest) -> None:

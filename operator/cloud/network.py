@@ -43,12 +43,16 @@ class Ec2Network:
     ) -> str:
         name = security_group_name(cluster)
         cidrs = (*await self.vpc_cidrs(vpc_id), *extra_cidrs)
-        group = await self._security_group(name, vpc_id)
-        if group is None:
-            group = await self._create_security_group(name, cluster, vpc_id)
-        if missing := missing_rules(group.get("IpPermissions", []), cidrs):
-            await self._authorize(group["GroupId"], missing)
+        group = await self._security_group(name, vpc_id) or await self._create_group(name, cluster, vpc_id)
         group_id: str = group["GroupId"]
+        try:
+            await self._add_missing_rules(group, cidrs)
+        except CloudError as error:
+            if error.code != "InvalidPermission.Duplicate":
+                raise
+            # Another process adds them at this moment. AWS has refused all of ours for one that is there: look again.
+            group = await self._security_group(name, vpc_id) or group
+            await self._add_missing_rules(group, cidrs)
         return group_id
 
     async def ping(self) -> None:
@@ -65,7 +69,7 @@ class Ec2Network:
         found = await self._sdk.describe_security_groups(filters({"group-name": name, "vpc-id": vpc_id}))
         return found[0] if found else None
 
-    async def _create_security_group(self, name: str, cluster: str, vpc_id: str) -> Answer:
+    async def _create_group(self, name: str, cluster: str, vpc_id: str) -> Answer:
         tags = [{"Key": "Name", "Value": name}, {"Key": "kip.elotl.co/cluster", "Value": cluster}]
         try:
             return await self._sdk.create_security_group(
@@ -80,12 +84,9 @@ class Ec2Network:
                 return group
             raise
 
-    async def _authorize(self, group_id: str, rules: list[Answer]) -> None:
-        try:
-            await self._sdk.authorize_security_group_ingress(GroupId=group_id, IpPermissions=rules)
-        except CloudError as error:
-            if error.code != "InvalidPermission.Duplicate":
-                raise
+    async def _add_missing_rules(self, group: Answer, cidrs: Collection[str]) -> None:
+        if missing := missing_rules(group.get("IpPermissions", []), cidrs):
+            await self._sdk.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=missing)
 
 
 def security_group_name(cluster: str) -> str:

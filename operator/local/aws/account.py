@@ -113,6 +113,8 @@ class Account:
         if self._file is None:
             return
         partial = self._file.with_suffix(".new")
+        # User data holds the first SSH host key of a batch: nobody else's to read.
+        partial.touch(mode=0o600)
         partial.write_bytes(pickle.dumps((_FORMAT, self._saved)))
         partial.replace(self._file)
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 #: Not AWS errors, but what a network does.
 TIMEOUT, DROP = "timeout", "drop"
+#: Seconds; longer than the read time-outs of the SDKs (60 s by default).
+LONG_TIME = 120.0
 
 #: What AWS answers with; every other code with 400.
 _STATUS = {
@@ -52,7 +54,7 @@ class Fault:
     when: Literal["before", "after"] = "before"
     """`after` the call took effect: its answer is lost."""
     delay_s: float = 0.0
-    """Seconds before the answer, or before a `timeout` closes the connection."""
+    """Seconds before the answer, or before a `timeout` closes the connection (0: long after any client gave up)."""
     max_grant: int | None = None
     """RunInstances starts at most so many instances; 0 is InsufficientInstanceCapacity."""
 
@@ -79,6 +81,11 @@ class Fault:
         return self.action in ("*", action) and all(
             parameters.get(key) == value for key, value in self.match.items()
         )
+
+    @property
+    def hold_s(self) -> float:
+        """Seconds that the call is held."""
+        return self.delay_s or (LONG_TIME if self.error == TIMEOUT else 0.0)
 
     @property
     def status(self) -> int:

@@ -70,8 +70,8 @@ class LocalAws:
             return self._serve(environ, action)
         if fault.error is None or fault.when == "after":
             response = self._serve(environ, action, max_grant=fault.max_grant)
-        if fault.delay_s:
-            self._faults.hold(fault.delay_s)
+        if fault.hold_s:
+            self._faults.hold(fault.hold_s)
         if fault.error in (TIMEOUT, DROP):
             return None
         return _error_response(fault.error, fault.text, fault.status) if fault.error else response

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from kip.cloud.network import missing_rules, security_group_name, vpc_ranges, wanted_rules
+from kip.cloud.errors import from_code
+from kip.cloud.network import Ec2Network, missing_rules, security_group_name, vpc_ranges, wanted_rules
 
 
 def test_a_cell_is_reached_from_the_vpc_and_from_other_pod_networks() -> None:
@@ -57,3 +60,39 @@ def test_a_vpc_has_its_primary_range_first_and_no_range_that_left() -> None:
 
 def test_the_group_is_named_after_the_cluster() -> None:
     assert security_group_name("prod") == "kip-prod-cells"
+
+
+class RacingSdk:
+    """A VPC in which somebody else makes the group, or its rules, in the moment before our call."""
+
+    def __init__(self, *, race: str) -> None:
+        self._race = race
+        self._others = {"GroupId": "sg-other", "IpPermissions": wanted_rules(["10.0.0.0/16"])[:1]}
+        self.groups: list[dict[str, Any]] = [] if race == "group" else [{"GroupId": "sg-other"}]
+
+    async def describe_vpcs(self, filters: list[Any]) -> list[dict[str, Any]]:
+        return [{"CidrBlock": "10.0.0.0/16"}]
+
+    async def describe_security_groups(self, filters: list[Any]) -> list[dict[str, Any]]:
+        return [dict(group) for group in self.groups]
+
+    async def create_security_group(self, **params: Any) -> dict[str, Any]:
+        self.groups = [self._others]
+        raise from_code("CreateSecurityGroup", "InvalidGroup.Duplicate", "exists")
+
+    async def authorize_security_group_ingress(self, **params: Any) -> None:
+        if self._race == "rules":
+            self._race = ""
+            self.groups = [self._others]
+            raise from_code("AuthorizeSecurityGroupIngress", "InvalidPermission.Duplicate", "exists")
+        self.groups[0]["IpPermissions"] = [
+            *self.groups[0].get("IpPermissions", []),
+            *params["IpPermissions"],
+        ]
+
+
+@pytest.mark.parametrize("race", ["group", "rules"])
+async def test_two_processes_may_make_the_group_at_once(race: str) -> None:
+    sdk = RacingSdk(race=race)
+    assert await Ec2Network(sdk).ensure_cell_security_group(cluster="x", vpc_id="vpc-1") == "sg-other"
+    assert missing_rules(sdk.groups[0]["IpPermissions"], ["10.0.0.0/16"]) == []
