@@ -37,8 +37,8 @@ class Requirements:
     """Whole NVIDIA GPUs (`nvidia.com/gpu`)."""
     volume_bytes: int = 0
     """Least size of the root volume; 0 when the default will do."""
-    architectures: frozenset[str] = frozenset({"amd64"})
-    """Any of these, as Kubernetes names them."""
+    architectures: frozenset[str] | None = None
+    """Any of these, as Kubernetes names them; None when the pod says nothing about it."""
     market: Market = "on-demand"
     instance_type: str | None = None
     """Exactly this type, or a pattern with `*`; None leaves the choice."""

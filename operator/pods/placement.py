@@ -15,16 +15,14 @@ _TERMS = ("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExec
 
 #: Architectures that EC2 has machines of.
 ARCHITECTURES = frozenset({"amd64", "arm64"})
-#: What images are built for when nothing else is said.
-DEFAULT_ARCHITECTURE = "amd64"
 
 
-def architectures(pod: Pod) -> frozenset[str]:
-    """The architectures that the pod may run on: the default one if it says nothing, none if it wants others."""
+def architectures(pod: Pod) -> frozenset[str] | None:
+    """The architectures that the pod may run on: None if it says nothing, an empty set if it wants others."""
     selected = [value for key, value in entries(pod, "spec", "nodeSelector").items() if key in _LABELS]
     terms = [_expressions(term) for term in items(pod, "spec", *_TERMS)]
     if not selected and not any(terms):
-        return frozenset({DEFAULT_ARCHITECTURE})
+        return None
     return frozenset(
         architecture
         for architecture in ARCHITECTURES

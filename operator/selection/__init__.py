@@ -1,0 +1,1 @@
+"""Which machine for a pod: pure functions over a catalogue of instance types, which say why."""
