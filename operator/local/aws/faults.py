@@ -52,7 +52,7 @@ class Fault:
     count: int | None = 1
     """Calls to fail; None for all."""
     when: Literal["before", "after"] = "before"
-    """`after` the call took effect: its answer is lost."""
+    """`before`: held, and with an error prevented. `after` it took effect: the answer is late or lost."""
     delay_s: float = 0.0
     """Seconds before the answer, or before a `timeout` closes the connection (0: long after any client gave up)."""
     max_grant: int | None = None
@@ -81,6 +81,11 @@ class Fault:
         return self.action in ("*", action) and all(
             parameters.get(key) == value for key, value in self.match.items()
         )
+
+    @property
+    def takes_effect(self) -> bool:
+        """False for an error that prevents the call."""
+        return self.error is None or self.when == "after"
 
     @property
     def hold_s(self) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import socket
-import threading
 import time
 import traceback
 from collections.abc import Iterable
@@ -68,9 +67,10 @@ class LocalAws:
         """What to answer; None for nothing at all."""
         if fault is None:
             return self._serve(environ, action)
-        if fault.error is None or fault.when == "after":
-            response = self._serve(environ, action, max_grant=fault.max_grant)
-        if fault.hold_s:
+        if fault.when == "before":
+            self._faults.hold(fault.hold_s)
+        response = self._serve(environ, action, fault.max_grant) if fault.takes_effect else None
+        if fault.when == "after":
             self._faults.hold(fault.hold_s)
         if fault.error in (TIMEOUT, DROP):
             return None
@@ -114,16 +114,8 @@ class AwsServer:
         self.address: tuple[str, int] = (host, self._server.port)
 
     def serve(self) -> None:
-        """Until `stop`."""
+        """Until the process ends."""
         self._server.serve_forever(poll_interval=0.1)
-
-    def start(self) -> None:
-        """Serve in a thread."""
-        threading.Thread(target=self.serve, daemon=True, name="local-aws").start()
-
-    def stop(self) -> None:
-        """End `serve`; calls that are being held are abandoned."""
-        self._server.shutdown()
 
 
 class _QuietHandler(MotoRequestHandler):

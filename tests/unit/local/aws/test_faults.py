@@ -76,11 +76,23 @@ def test_an_error_before_the_call_prevents_it_and_one_after_does_not(aws: Aws) -
     assert aws.run("token") == [there]
 
 
-def test_a_delay_only_delays(aws: Aws) -> None:
-    aws.control("POST", "faults", {"delay_s": 0.2})
-    started = time.monotonic()
-    assert len(aws.run()) == 1
-    assert time.monotonic() - started >= 0.2
+@pytest.mark.parametrize(("when", "at_first"), [("before", 0), ("after", 1)])
+def test_a_delay_only_delays_the_call_or_its_answer(aws: Aws, when: str, at_first: int) -> None:
+    aws.control("POST", "faults", {"action": "RunInstances", "delay_s": 30, "when": when})
+    launch = threading.Thread(target=aws.run)
+    launch.start()
+    deadline = time.monotonic() + 10
+    while aws.control("GET", "faults")["faults"] or len(aws.instances()) != at_first:
+        assert time.monotonic() < deadline, f"{len(aws.instances())} instances, expected {at_first}"
+        time.sleep(0.01)
+    launch.join(0.1)
+    assert launch.is_alive()
+    assert len(aws.instances()) == at_first
+
+    aws.control("DELETE", "faults")
+    launch.join(10)
+    assert not launch.is_alive()
+    assert len(aws.instances()) == 1
 
 
 def test_a_launch_can_be_granted_in_part(aws: Aws) -> None:
