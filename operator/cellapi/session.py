@@ -128,6 +128,11 @@ class CellSession:
     # What the operator does and sees.
 
     @property
+    def kubelet_asked(self) -> bool:
+        """The kubelet has asked for something, with its token."""
+        return self.first_request_at is not None
+
+    @property
     def pod_shown(self) -> bool:
         """The kubelet is, or was, told to run the pod."""
         return self._pod_shown

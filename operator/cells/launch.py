@@ -42,7 +42,9 @@ _NEVER_RECEIVED_S = 120.0
 class NoOffer(Exception):
     """No machine can be chosen for this pod; the text says why, for people."""
 
-    reason = "NoInstanceFits"
+    def __init__(self, message: str, *, reason: str = "NoInstanceFits") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Planner(Protocol):

@@ -71,8 +71,10 @@ class Tunnels(Protocol):
 class Session(Protocol):
     """One kubelet's view of the cluster (kip.cellapi)."""
 
-    socket_path: Path
-    first_request_at: float | None
+    @property
+    def socket_path(self) -> Path: ...
+    @property
+    def kubelet_asked(self) -> bool: ...
 
     def show_pod(self) -> None: ...
     async def wait_first_request(self) -> None: ...
@@ -109,7 +111,7 @@ class Link:
 
     @property
     def kubelet_asked(self) -> bool:
-        return self.session is not None and self.session.first_request_at is not None
+        return self.session is not None and self.session.kubelet_asked
 
 
 class Links:

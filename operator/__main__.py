@@ -1,0 +1,5 @@
+"""`python -m kip`."""
+
+from kip.cli import main
+
+main()

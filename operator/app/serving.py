@@ -1,0 +1,387 @@
+"""One virtual node, served: everything the operator consists of, put together once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kopf
+import structlog
+
+from kip.app.cluster import ClusterFacts
+from kip.app.directory import Directory, Keeper
+from kip.app.keys import OperatorKeys
+from kip.app.sightings import Observer
+from kip.app.tunnels import SshTunnels
+from kip.bootstrap.options import BootstrapOptions
+from kip.bootstrap.render import UserDataTooLarge, user_data
+from kip.cellapi.identity import CellIdentity
+from kip.cellapi.server import CellApi
+from kip.cells.admit import Admit
+from kip.cells.connect import Connect
+from kip.cells.drain import Drain
+from kip.cells.fleet import Fleet
+from kip.cells.garbage import Sweeper
+from kip.cells.launch import Launch
+from kip.cells.launcher import Launcher
+from kip.cells.lifecycle import Lifecycle
+from kip.cells.links import Links, Session
+from kip.cells.plan import PlanOptions, SelectingPlanner
+from kip.cells.queue import WorkQueue
+from kip.cells.report import Reporter
+from kip.cells.repository import Cells
+from kip.cells.serve import Serve
+from kip.cells.services import ServiceRules
+from kip.cells.settings import CellSettings
+from kip.cells.site import SiteOptions, Sites
+from kip.cells.stages import Tools
+from kip.cells.terminate import Terminate
+from kip.cloud.base import ImageSpec
+from kip.cloud.ec2 import Ec2Compute
+from kip.cloud.errors import InvalidRequest
+from kip.cloud.images import Ec2Images
+from kip.cloud.network import Ec2Network
+from kip.cloud.sdk import Ec2Sdk
+from kip.cloud.unavailable import UnavailableOfferings
+from kip.config import Settings
+from kip.handlers.runner import Watches
+from kip.kube.client import ApiClient
+from kip.kube.events import EventRecorder
+from kip.kube.informer import Informer
+from kip.kube.store import PodStore
+from kip.kubelet import pki
+from kip.kubelet.auth import Authenticator, Authorizer
+from kip.kubelet.certificate import ServingCertificate, Wanted
+from kip.kubelet.clientca import ClientCa
+from kip.kubelet.logs import KeptLogs
+from kip.kubelet.server import KubeletServer
+from kip.model import names
+from kip.model.cell import Cell
+from kip.model.clock import Clock
+from kip.node.cloudhealth import CloudHealth
+from kip.node.keeper import NodeKeeper
+from kip.node.object import NodeOptions
+from kip.observe.metrics import Metrics
+from kip.pods import eligibility
+from kip.services.ruleset import render as render_services
+from kip.tunnel.pool import TunnelPool
+
+log = structlog.get_logger(__name__)
+
+# For the first list of what all cells share; an API server that is up answers within a second.
+_FIRST_LISTS_S = 60.0
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a process has before it serves a node."""
+
+    settings: Settings
+    client: ApiClient
+    clock: Clock
+    ec2: Ec2Sdk
+    keys: OperatorKeys
+    cluster: ClusterFacts
+    metrics: Metrics
+    identity: str
+    """Of this process, for events and Leases."""
+    run_dir: Path
+    """For unix sockets; private to this process."""
+    login: Callable[[], Awaitable[kopf.ConnectionInfo]]
+
+
+class NodeServing:
+    """Serves one virtual node from `start` to `close`; `run` works until it is cancelled or something breaks."""
+
+    def __init__(self, around: Surroundings, node_name: str, *, may_write: Callable[[], bool]) -> None:
+        self._around = around
+        self._node_name = node_name
+        self._may_write = may_write
+        settings, client, clock = around.settings, around.client, around.clock
+        self._tags = {names.TAG_CLUSTER: around.cluster.name, names.TAG_NODE: node_name}
+        self._compute = Ec2Compute(around.ec2)
+        self._network = Ec2Network(around.ec2)
+        self._pods = PodStore()
+        self._cells = Cells(client, node_name)
+        self._informers = self._shared_informers()
+        self._rules = ServiceRules(
+            render_services, self._informers["services"].items, self._informers["endpointslices"].items, clock
+        )
+        self._health = CloudHealth(self._network, clock, changed=self._poke_node)
+        self._keeper = NodeKeeper(client, clock, self._node_options(), health=lambda: self._health.health)
+        self._pool = TunnelPool(on_lost=lambda cell, why: log.info("connection lost", cell=cell, reason=why))
+        self._api = CellApi(
+            upstream=client,
+            pods=self._pods,
+            services=self._informers["services"],
+            csidrivers=self._informers["csidrivers"],
+            runtimeclasses=self._informers["runtimeclasses"],
+            node=lambda: self._keeper.node,
+            clock=clock,
+            socket_dir=around.run_dir,
+            impersonate=settings.cluster.impersonate_node,
+        )
+        self._links = Links(
+            SshTunnels(self._pool, around.keys.ssh_key),
+            self._open_session,
+            clock,
+            socket_dir=around.run_dir,
+            first_contact_key=around.keys.first_contact_public_key,
+            ruleset=self._rules.current,
+            changed=self._mark,
+        )
+        self._fleet = Fleet(self._compute, clock, tags=self._tags)
+        self._launcher = Launcher(self._compute, clock, save=self._cells.save, tags=self._tags)
+        self._planner = self._make_planner()
+        self._directory = Directory(self._cells, self._links, self._pods)
+        self._cell_tls = pki.CellClient(around.keys.ca, clock)
+        self._kept_logs = KeptLogs(
+            client,
+            self._cell_tls,
+            clock,
+            namespace=settings.cluster.namespace,
+            node_name=node_name,
+            limit_bytes=settings.cells.kept_logs.max_size,
+        )
+        self._queue = WorkQueue(self._lifecycle().reconcile, clock, on_result=around.metrics.reconciled)
+        self._sweeper = Sweeper(self._fleet, self._cells, clock, mark=self._queue.mark)
+        self._observer = Observer(
+            client,
+            clock,
+            node_name=node_name,
+            pods=self._pods,
+            cells=self._cells,
+            keeper=self._keeper,
+            mark=self._queue.mark,
+        )
+        self._certificate = ServingCertificate(
+            client,
+            Wanted(node_name, (around.cluster.node_ip,), settings.kubelet.serving_certificate.signer_name),
+            clock,
+        )
+        self._kubelet = self._kubelet_server()
+        self._watches = Watches(
+            self._observer,
+            node_name=node_name,
+            login=around.login,
+            on_restart=lambda: self._background(self._observer.resync()),
+        )
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # Life.
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises KubeError, CloudError or OSError if serving cannot begin."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self._informers.values():
+                group.create_task(informer.run(), name="informer")
+            await self._keeper.start()
+            await asyncio.gather(*(i.wait_synced(_FIRST_LISTS_S) for i in self._informers.values()))
+            await self._kubelet.start()
+            group.create_task(self._serve_certificate(), name="serving certificate")
+            await self._observer.resync()
+            log.info("serving", node=self._node_name, pods=len(self._pods), cells=len(self._cells.all()))
+            for name, work in self._loops().items():
+                group.create_task(work, name=name)
+
+    async def close(self) -> None:
+        """Let go of everything; pods go on running."""
+        for task in self._tasks:
+            task.cancel()
+        await self._kubelet.close()
+        await self._links.close()
+        await self._pool.close()
+        await self._api.close()
+        await self._launcher.close()
+        await self._compute.close()
+
+    def _loops(self) -> Mapping[str, Coroutine[Any, Any, Any]]:
+        return {
+            "work": self._queue.run(),
+            "watches": self._watches.run(),
+            "resync": self._observer.run(),
+            "node": self._keeper.run(),
+            "cloud health": self._health.run(),
+            "sweep": self._sweeper.run(),
+            "services": self._rules.run(self._links),
+            "kept logs": self._sweep_logs(),
+        }
+
+    async def _serve_certificate(self) -> None:
+        await self._certificate.start()
+        await self._certificate.keep_renewed()
+
+    async def _sweep_logs(self) -> None:
+        while True:
+            await self._around.clock.sleep(60)
+            if self._pods.synced and self._may_write():
+                try:
+                    await self._kept_logs.sweep({p["metadata"]["uid"] for p in self._pods.items()})
+                except Exception as error:
+                    log.warning("kept logs not swept", error=str(error))
+
+    def _background(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # What parts made earlier tell parts made later.
+
+    def _mark(self, pod_uid: str) -> None:
+        self._queue.mark(pod_uid)
+
+    def _poke_node(self) -> None:
+        self._keeper.poke()
+
+    def _rules_changed(self) -> None:
+        self._rules.changed()
+
+    # Parts.
+
+    def _shared_informers(self) -> dict[str, Informer]:
+        client, clock = self._around.client, self._around.clock
+        return {
+            "services": Informer(client, "/api/v1/services", clock=clock, on_change=self._rules_changed),
+            "endpointslices": Informer(
+                client,
+                "/apis/discovery.k8s.io/v1/endpointslices",
+                clock=clock,
+                on_change=self._rules_changed,
+            ),
+            "csidrivers": Informer(client, "/apis/storage.k8s.io/v1/csidrivers", clock=clock),
+            "runtimeclasses": Informer(client, "/apis/node.k8s.io/v1/runtimeclasses", clock=clock),
+        }
+
+    def _node_options(self) -> NodeOptions:
+        kubelet, cluster = self._around.settings.kubelet, self._around.cluster
+        return NodeOptions(
+            name=self._node_name,
+            cluster=cluster.name,
+            address=cluster.node_ip,
+            kubelet_port=kubelet.port,
+            capacity=kubelet.capacity,
+            labels=kubelet.labels,
+            kubelet_version=cluster.version,
+        )
+
+    def _lifecycle(self) -> Lifecycle:
+        around, cells = self._around, self._around.settings.cells
+        events = EventRecorder(around.client, around.clock, component="kip", host=self._node_name)
+        tools = Tools(
+            settings=CellSettings(
+                node_name=self._node_name,
+                cluster=around.cluster.name,
+                connect_timeout_s=cells.connect_timeout,
+                start_timeout_s=cells.start_timeout,
+            ),
+            cells=self._cells,
+            fleet=self._fleet,
+            links=self._links,
+            report=Reporter(around.client, events, around.clock),
+            clock=around.clock,
+            observe=around.metrics.pod_reached,
+        )
+        keeper = Keeper(self._cells, self._directory, self._kept_logs)
+        return Lifecycle(
+            tools,
+            self._pods,
+            admit=Admit(tools, self._planner, self._refusal),
+            launch=Launch(tools, self._launcher, self._planner),
+            connect=Connect(tools),
+            serve=Serve(tools),
+            drain=Drain(tools, keeper),
+            terminate=Terminate(tools, self._launcher),
+            may_write=self._may_write,
+        )
+
+    def _make_planner(self) -> SelectingPlanner:
+        around, cells, aws = self._around, self._around.settings.cells, self._around.settings.cloud.aws
+        spec = cells.boot_image_spec
+        sites = Sites(
+            self._network,
+            Ec2Images(around.ec2),
+            around.clock,
+            SiteOptions(
+                cluster=around.cluster.name,
+                kubernetes_minor=around.cluster.minor,
+                subnet_ids=aws.subnet_ids,
+                vpc_id=aws.vpc_id,
+                image=ImageSpec(ids=spec.image_ids, owners=spec.owners, filters=spec.filters)
+                if spec.given
+                else None,
+                extra_security_groups=cells.extra_security_groups,
+                extra_cidrs=tuple(str(cidr) for cidr in cells.extra_cidrs),
+            ),
+            user_data=self._user_data,
+        )
+        return SelectingPlanner(
+            sites,
+            UnavailableOfferings(),
+            PlanOptions(
+                region=aws.region or "us-east-1",
+                default_instance_type=cells.default_instance_type,
+                default_volume_bytes=cells.default_volume_size,
+                private_ip_only=cells.private_ip_only,
+                instance_profile=cells.default_iam_permissions,
+            ),
+        )
+
+    def _user_data(self, vpc_cidrs: tuple[str, ...]) -> bytes:
+        around, cells = self._around, self._around.settings.cells
+        extra = cells.cloud_init_file.read_bytes() if cells.cloud_init_file else None
+        try:
+            return user_data(
+                BootstrapOptions(
+                    node_name=self._node_name,
+                    cluster_dns=around.cluster.dns,
+                    cluster_domain=around.settings.cluster.domain,
+                    first_contact_host_key=around.keys.first_contact_host_key,
+                    operator_public_key=around.keys.ssh_public_key,
+                    operator_ca_pem=around.keys.ca.certificate.decode(),
+                    dead_man_switch_s=int(cells.dead_man_switch),
+                    vpc_cidrs=vpc_cidrs,
+                    extra_cloud_init=extra,
+                )
+            )
+        except UserDataTooLarge as error:
+            raise InvalidRequest(
+                f"{error}; cells.cloudInitFile is {len(extra or b'')} bytes of it"
+            ) from error
+
+    def _refusal(self, pod: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Why this pod gets no cell, for its owner; None if it gets one."""
+        allowed = self._around.settings.cells.allow_daemon_sets
+        verdict = eligibility.judge(pod, nodes=(self._node_name,), allow_daemon_sets=allowed)
+        return verdict.refusal
+
+    async def _open_session(self, cell: Cell, pod: Mapping[str, Any], token: str) -> Session:
+        identity = CellIdentity(
+            cell_name=cell.name,
+            cell_uid=cell.uid,
+            node_name=self._node_name,
+            namespace=cell.pod_namespace,
+            pod_name=cell.pod_name,
+            pod_uid=cell.pod_uid,
+            cell_address=cell.address or "",
+            capacity=self._planner.capacity(cell.instance_type or ""),
+        )
+        return await self._api.open(identity, token, pod_shown=cell.pod_may_run)
+
+    def _kubelet_server(self) -> KubeletServer:
+        around, kubelet = self._around, self._around.settings.kubelet
+        return KubeletServer(
+            host=str(kubelet.listen_address),
+            port=kubelet.port,
+            tls=self._certificate,
+            client_ca=ClientCa(around.client, around.clock),
+            authenticator=Authenticator(around.client, around.clock),
+            authorizer=Authorizer(around.client, self._node_name, around.clock),
+            directory=self._directory,
+            cell_tls=self._cell_tls,
+            kept_logs=self._kept_logs,
+            node_name=self._node_name,
+            clock=around.clock,
+        )

@@ -1,0 +1,79 @@
+"""What the watches see goes into the stores, and what changed is marked for work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from kip.cells.repository import Cells
+from kip.context import Object
+from kip.kube.client import ApiClient
+from kip.kube.errors import KubeError
+from kip.kube.store import PodStore
+from kip.kube.watch import list_all
+from kip.model.clock import Clock
+from kip.node.keeper import NodeKeeper
+
+log = structlog.get_logger(__name__)
+
+# kopf loses a deletion that falls between two lists (a watch that ends with 410); a list of our own finds it.
+RESYNC_S = 60.0
+
+
+class Observer:
+    """Fills the stores from kopf's watches, and from a slow list that heals what those have missed."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        clock: Clock,
+        *,
+        node_name: str,
+        pods: PodStore,
+        cells: Cells,
+        keeper: NodeKeeper,
+        mark: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._node_name = node_name
+        self._pods = pods
+        self._cells = cells
+        self._keeper = keeper
+        self._mark = mark
+
+    def pod(self, kind: str | None, obj: Object) -> None:
+        if kind == "DELETED":
+            self._pods.remove(obj)
+        else:
+            self._pods.put(obj)
+        self._mark(obj["metadata"]["uid"])
+
+    def cell(self, kind: str | None, obj: Object) -> None:
+        if kind == "DELETED":
+            self._mark(self._cells.forget(obj))
+        else:
+            self._mark(self._cells.put(obj).pod_uid)
+
+    def node(self, kind: str | None, obj: Object) -> None:
+        self._keeper.seen(None if kind == "DELETED" else obj)
+
+    async def resync(self) -> None:
+        """List everything, and look at all of it once; raises KubeError."""
+        listed = await list_all(
+            self._client, "/api/v1/pods", {"fieldSelector": f"spec.nodeName={self._node_name}"}
+        )
+        self._pods.replace(listed.items, listed.resource_version)
+        cells = await self._cells.refresh()
+        for uid in {p["metadata"]["uid"] for p in self._pods.items()} | {c.pod_uid for c in cells}:
+            self._mark(uid)
+
+    async def run(self) -> None:
+        """Resync for ever."""
+        while True:
+            await self._clock.sleep(RESYNC_S)
+            try:
+                await self.resync()
+            except KubeError as error:
+                log.warning("resync failed", error=str(error))

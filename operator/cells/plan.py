@@ -1,0 +1,146 @@
+"""From a pod to the requests that EC2 may be asked, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from kip.cells.launch import NoOffer
+from kip.cells.launcher import LaunchSpec
+from kip.cells.site import Site, Sites
+from kip.cells.stages import Pod
+from kip.cloud import catalogue
+from kip.cloud.base import Market, Subnet
+from kip.cloud.errors import InsufficientCapacity
+from kip.cloud.unavailable import UnavailableOfferings
+from kip.model.cell import Intent
+from kip.model.instance_type import InstanceType
+from kip.model.offer import Offer
+from kip.model.quantity import GIB, MIB
+from kip.model.requirements import Requirements
+from kip.pods.annotations import InvalidAnnotationError
+from kip.pods.requirements import requirements
+from kip.selection.choose import Chooser, Constraints, NoFit
+
+log = structlog.get_logger(__name__)
+
+# Root volume of the EKS images (snapshot size); a smaller one is refused by EC2.
+_IMAGE_VOLUME_GIB = 20
+# A pod's packets take one more hop to the metadata service than the cell's own. Only a pod that was given a role
+# needs to get there.
+_HOPS_OF_A_CELL, _HOPS_OF_A_POD = 1, 2
+# More alternatives are not tried in one go: each refusal takes EC2 a second.
+_OFFERS_IN_ONE_GO = 8
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What is configured about the machines."""
+
+    region: str
+    default_instance_type: str
+    default_volume_bytes: int
+    private_ip_only: bool = False
+    instance_profile: str | None = None
+    max_pods: int = 8
+
+
+class SelectingPlanner:
+    """Chooses from the catalogue, for the site as it is now."""
+
+    def __init__(self, sites: Sites, unavailable: UnavailableOfferings, options: PlanOptions) -> None:
+        self._sites = sites
+        self._unavailable = unavailable
+        self._options = options
+        types = catalogue.load(options.region)
+        self._types: Mapping[str, InstanceType] = {t.name: t for t in types}
+        self._chooser = Chooser(types)
+
+    async def plan(self, pod: Pod) -> tuple[LaunchSpec, ...]:
+        """What to ask EC2 for, best first; raises NoOffer, CloudError."""
+        needs = _requirements(pod)
+        site = await self._sites.current()
+        subnets = _by_zone(site)
+        constraints = Constraints(
+            zones=tuple(subnets),
+            default_instance_type=self._options.default_instance_type,
+            max_offers=_OFFERS_IN_ONE_GO,
+        )
+        choice = self._chooser.choose(needs, constraints, self._unavailable.current())
+        if isinstance(choice, NoFit):
+            raise NoOffer(choice.message, reason=choice.reason)
+        log.debug("chose", pod=pod["metadata"]["name"], choice=str(choice))
+        return tuple([await self._spec(needs, offer, site, subnets[offer.zone]) for offer in choice.offers])
+
+    async def replan(self, pod: Pod, intent: Intent) -> LaunchSpec | None:
+        """The request that led to this intent, if its type and subnet still exist; raises CloudError."""
+        site = await self._sites.current()
+        subnet = next((s for s in site.subnets if s.id == intent.subnet_id), None)
+        kind = self._types.get(intent.instance_type)
+        if subnet is None or kind is None:
+            return None
+        market: Market = "spot" if intent.market == "spot" else "on-demand"
+        offer = Offer(kind, subnet.zone, market, None)
+        return await self._spec(_requirements(pod), offer, site, subnet)
+
+    def unavailable(self, spec: LaunchSpec, error: InsufficientCapacity) -> None:
+        """Leave this offer out for a while."""
+        self._unavailable.mark(spec.instance_type, spec.zone, spec.market, str(error))
+
+    def price(self, instance_type: str, market: Market) -> str | None:
+        """US dollars an hour as text; None when it is not known: spot prices are not in the catalogue."""
+        kind = self._types.get(instance_type)
+        if kind is None or kind.usd_per_hour is None or market != "on-demand":
+            return None
+        return f"{kind.usd_per_hour:.6f}".rstrip("0").rstrip(".")
+
+    def capacity(self, instance_type: str) -> dict[str, str]:
+        """What a machine of this type has, as Kubernetes quantities; nothing for an unknown type."""
+        kind = self._types.get(instance_type)
+        if kind is None:
+            return {}
+        return {
+            "cpu": str(kind.vcpus),
+            "memory": f"{kind.memory_mib}Mi",
+            "pods": str(self._options.max_pods),
+            "ephemeral-storage": f"{_IMAGE_VOLUME_GIB * GIB // MIB}Mi",
+        }
+
+    async def _spec(self, needs: Requirements, offer: Offer, site: Site, subnet: Subnet) -> LaunchSpec:
+        options = self._options
+        image = await self._sites.image(offer.instance_type.architecture)
+        private = options.private_ip_only if needs.private_ip_only is None else needs.private_ip_only
+        profile = needs.instance_profile or options.instance_profile
+        volume = -(-max(needs.volume_bytes, options.default_volume_bytes) // GIB)
+        return LaunchSpec(
+            instance_type=offer.instance_type.name,
+            market=offer.market,
+            subnet_id=subnet.id,
+            zone=subnet.zone,
+            image_id=image.id,
+            root_device_name=image.root_device_name,
+            security_group_ids=tuple(dict.fromkeys((*site.security_group_ids, *needs.security_groups))),
+            user_data=site.user_data,
+            root_volume_gib=max(volume, _IMAGE_VOLUME_GIB),
+            instance_profile=profile,
+            associate_public_ip=False if private else None,
+            hop_limit=_HOPS_OF_A_POD if profile else _HOPS_OF_A_CELL,
+        )
+
+
+def _requirements(pod: Pod) -> Requirements:
+    try:
+        return requirements(pod)
+    except InvalidAnnotationError as error:
+        raise NoOffer(str(error), reason="InvalidAnnotation") from error
+
+
+def _by_zone(site: Site) -> dict[str, Subnet]:
+    """One subnet for each zone: the one with most free addresses. Zones with more room come first."""
+    roomy = sorted(site.subnets, key=lambda s: (-s.free_addresses, s.id))
+    found: dict[str, Subnet] = {}
+    for subnet in roomy:
+        found.setdefault(subnet.zone, subnet)
+    return found

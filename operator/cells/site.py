@@ -1,0 +1,131 @@
+"""Where cells are put and what they boot: found in AWS by what is configured, looked at again now and then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kip.cloud.base import Image, Images, ImageSpec, Network, Subnet
+from kip.cloud.errors import InvalidRequest, NotFound
+from kip.model.clock import Clock
+
+# Free addresses change with every launch, images every week or two. Stale values cost a failed launch at most.
+_FRESH_S = 60.0
+_IMAGE_FRESH_S = 600.0
+
+# AWS names its EKS images so: https://docs.aws.amazon.com/eks/latest/userguide/eks-optimized-ami.html
+_EKS_IMAGE_OWNER = "amazon"
+_EKS_IMAGE_NAME = "amazon-eks-node-al2023-{architecture}-standard-{minor}-*"
+
+
+@dataclass(frozen=True)
+class SiteOptions:
+    """What is configured about the place of the cells."""
+
+    cluster: str
+    kubernetes_minor: str
+    """Like `1.36`: the cells' kubelets must not be newer than the API server."""
+    subnet_ids: tuple[str, ...] = ()
+    vpc_id: str | None = None
+    image: ImageSpec | None = None
+    extra_security_groups: tuple[str, ...] = ()
+    extra_cidrs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Site:
+    """The place: its subnets, the security groups of every cell there, and what cells are told at boot."""
+
+    subnets: tuple[Subnet, ...]
+    security_group_ids: tuple[str, ...]
+    vpc_cidrs: tuple[str, ...]
+    user_data: bytes
+
+
+class Sites:
+    """Finds the site once for all who ask at the same time; raises CloudError to each of them."""
+
+    def __init__(
+        self,
+        network: Network,
+        images: Images,
+        clock: Clock,
+        options: SiteOptions,
+        *,
+        user_data: Callable[[tuple[str, ...]], bytes],
+    ) -> None:
+        """`user_data` makes it from the VPC's ranges; raises InvalidRequest when that is impossible."""
+        self._network = network
+        self._images = images
+        self._clock = clock
+        self._options = options
+        self._user_data = user_data
+        self._lock = asyncio.Lock()
+        self._site: Site | None = None
+        self._found_at = 0.0
+        self._image: dict[str, tuple[float, Image]] = {}
+        self._security_group: str | None = None
+
+    async def current(self) -> Site:
+        """The site as it was at most a minute ago; raises CloudError."""
+        async with self._lock:
+            now = self._clock.monotonic()
+            if self._site is None or now - self._found_at > _FRESH_S:
+                self._site = await self._find()
+                self._found_at = now
+            return self._site
+
+    async def image(self, architecture: str) -> Image:
+        """The machine image for `amd64` or `arm64`; raises CloudError."""
+        async with self._lock:
+            now = self._clock.monotonic()
+            known = self._image.get(architecture)
+            if known is None or now - known[0] > _IMAGE_FRESH_S:
+                found = await self._images.find(image_spec(self._options, architecture))
+                wanted = ec2_architecture(architecture)
+                if found.architecture != wanted:
+                    raise InvalidRequest(
+                        f"image {found.id} ({found.name}) is for {found.architecture}, the pod needs {wanted}; "
+                        "cells.bootImageSpec names images of one architecture only"
+                    )
+                known = self._image[architecture] = (now, found)
+            return known[1]
+
+    async def _find(self) -> Site:
+        subnets = await self._subnets()
+        vpc_id = subnets[0].vpc_id
+        cidrs = await self._network.vpc_cidrs(vpc_id)
+        if self._security_group is None:
+            self._security_group = await self._network.ensure_cell_security_group(
+                cluster=self._options.cluster, vpc_id=vpc_id, extra_cidrs=self._options.extra_cidrs
+            )
+        groups = (self._security_group, *self._options.extra_security_groups)
+        return Site(subnets, groups, cidrs, self._user_data(cidrs))
+
+    async def _subnets(self) -> tuple[Subnet, ...]:
+        options = self._options
+        if options.subnet_ids:
+            found = [await self._network.subnet(subnet_id) for subnet_id in options.subnet_ids]
+        else:
+            vpc_id = None if options.vpc_id in (None, "default") else options.vpc_id
+            found = await self._network.subnets(vpc_id=vpc_id)
+        if not found:
+            raise NotFound(f"no subnets in {options.vpc_id or 'the default VPC'}; set cloud.aws.subnetID")
+        if len({subnet.vpc_id for subnet in found}) > 1:
+            raise InvalidRequest("cloud.aws.subnetID: all subnets must be in one VPC")
+        return tuple(found)
+
+
+def ec2_architecture(architecture: str) -> str:
+    """`amd64` as EC2 calls it."""
+    return "x86_64" if architecture == "amd64" else architecture
+
+
+def image_spec(options: SiteOptions, architecture: str) -> ImageSpec:
+    """What is configured, else AWS's own EKS image (Amazon Linux 2023) for the cluster's Kubernetes."""
+    if options.image is not None:
+        return options.image
+    name = _EKS_IMAGE_NAME.format(architecture=ec2_architecture(architecture), minor=options.kubernetes_minor)
+    filters: Mapping[str, tuple[str, ...]] = {"name": (name,)}
+    return ImageSpec(owners=(_EKS_IMAGE_OWNER,), filters=filters)

@@ -1,0 +1,110 @@
+"""The command `kip`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+_CONFIG_PATH = click.Path(dir_okay=False, path_type=Path)
+
+
+_ELSEWHERE = {"local": ("kip.local.cli", "local", "A whole cluster with cells on this machine.")}
+
+
+class _LazyGroup(click.Group):
+    """Imports a part of Kip only when it is asked for: the local world alone brings in moto and half of Flask."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, attribute, _ = _ELSEWHERE[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(n, c.get_short_help_str(80)) for n, c in sorted(self.commands.items())]
+        rows += [(name, text) for name, (_, _, text) in _ELSEWHERE.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("kip-operator"), prog_name="kip")
+def main() -> None:
+    """Kip turns pods into machines: each pod of its virtual node runs on an EC2 instance of its own."""
+
+
+@main.command()
+@click.option("--config", "config_file", type=_CONFIG_PATH, required=True, help="The provider.yaml.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Instead of the pod's service account or $KUBECONFIG.",
+)
+def run(config_file: Path, kubeconfig: Path | None) -> None:
+    """Serve the virtual node."""
+    from kip import config  # noqa: PLC0415 - `kip --help` needs none of this
+    from kip.observe import logging  # noqa: PLC0415
+
+    settings, warnings = _load(config_file)
+    logging.configure(settings.log.format, settings.log.level)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    _run_until_stopped(settings, kubeconfig, config)
+
+
+def _run_until_stopped(settings: Any, kubeconfig: Path | None, config: Any) -> None:
+    import uvloop  # noqa: PLC0415
+    from kubernetes_asyncio.config import ConfigException  # noqa: PLC0415
+
+    from kip.app import process  # noqa: PLC0415
+    from kip.cloud.errors import CloudError  # noqa: PLC0415
+    from kip.kube.errors import KubeError  # noqa: PLC0415
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(process.run(settings, kubeconfig=kubeconfig))
+    except ConfigException as error:
+        raise click.ClickException(
+            f"no cluster to work for: {error}; give --kubeconfig, set KUBECONFIG, or run in a pod"
+        ) from error
+    except (process.CannotStart, KubeError, CloudError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.group("config")
+def config_group() -> None:
+    """Look at a provider.yaml."""
+
+
+@config_group.command("check")
+@click.argument("file", type=_CONFIG_PATH)
+def config_check(file: Path) -> None:
+    """Say whether FILE is right, and what would be used."""
+    from kip import config  # noqa: PLC0415
+
+    report = config.check(file)
+    click.echo(str(report))
+    sys.exit(0 if report.ok else 1)
+
+
+def _load(file: Path) -> tuple[Any, list[Any]]:
+    from kip import config  # noqa: PLC0415
+
+    try:
+        return config.load(file)
+    except config.ConfigError as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
