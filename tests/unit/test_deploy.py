@@ -1,0 +1,188 @@
+"""What an installation is allowed to do is what the code does, and no more."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kip import config
+from kip.cellapi.rules import RULES
+
+# The policy that the installation guide has always asked for: a role made with it must go on being enough.
+DOCUMENTED_ACTIONS = {
+    "aws-marketplace:MeterUsage",
+    "aws-marketplace:RegisterUsage",
+    "ec2:AssociateIamInstanceProfile",
+    "ec2:AuthorizeSecurityGroupIngress",
+    "ec2:CreateRoute",
+    "ec2:CreateSecurityGroup",
+    "ec2:CreateTags",
+    "ec2:DeleteRoute",
+    "ec2:DeleteSecurityGroup",
+    "ec2:DescribeAvailabilityZones",
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeImages",
+    "ec2:DescribeInstances",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeRouteTables",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVolumes",
+    "ec2:DescribeVpcs",
+    "ec2:ModifyInstanceAttribute",
+    "ec2:ModifyInstanceCreditSpecification",
+    "ec2:ModifyVolume",
+    "ec2:RevokeSecurityGroupIngress",
+    "ec2:RunInstances",
+    "ec2:TerminateInstances",
+    "ecr:BatchGetImage",
+    "ecr:GetAuthorizationToken",
+    "ecr:GetDownloadUrlForLayer",
+    "iam:PassRole",
+}
+
+_VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+
+
+@pytest.fixture
+def policy_actions(project: Path) -> set[str]:
+    policy = json.loads((project / "deploy" / "iam" / "policy.json").read_text())
+    actions: set[str] = set()
+    for statement in policy["Statement"]:
+        given = statement["Action"]
+        actions |= {given} if isinstance(given, str) else set(given)
+    return actions
+
+
+def test_the_documented_policy_is_enough(policy_actions: set[str]) -> None:
+    assert policy_actions <= DOCUMENTED_ACTIONS
+
+
+def test_the_policy_allows_every_call_that_is_made(project: Path, policy_actions: set[str]) -> None:
+    source = (project / "operator" / "cloud" / "sdk.py").read_text()
+    calls = set(re.findall(r'self\._(?:call|all_pages)\(\s*"(\w+)"', source))
+    assert {"RunInstances", "TerminateInstances", "DescribeInstances"} <= calls
+    assert {f"ec2:{call}" for call in calls} <= policy_actions
+    # CreateTags is asked for by the calls that tag what they make, PassRole by launches with an instance profile.
+    assert policy_actions - {f"ec2:{call}" for call in calls} == {"ec2:CreateTags", "iam:PassRole"}
+
+
+def test_only_looking_and_joining_go_without_a_condition(project: Path) -> None:
+    policy = json.loads((project / "deploy" / "iam" / "policy.json").read_text())
+    free = {statement["Sid"] for statement in policy["Statement"] if "Condition" not in statement}
+    assert free == {"Look", "LaunchFromWhatIsThere", "MakeItInAVpc"}
+
+
+def documents(path: Path) -> Iterator[dict[str, Any]]:
+    yield from yaml.safe_load_all(path.read_text())
+
+
+def rules_of(path: Path, kind: str, namespace: str | None = None) -> list[dict[str, Any]]:
+    return [
+        rule
+        for document in documents(path)
+        if document["kind"] == kind and document["metadata"].get("namespace") == namespace
+        for rule in document["rules"]
+    ]
+
+
+def test_no_secret_of_anybody_elses(project: Path) -> None:
+    rbac = project / "deploy" / "rbac.yaml"
+    everywhere = {resource for rule in rules_of(rbac, "ClusterRole") for resource in rule["resources"]}
+    assert not everywhere & {"secrets", "configmaps", "serviceaccounts", "serviceaccounts/token", "*"}
+    for rule in rules_of(rbac, "Role", "kube-system"):
+        assert rule["resourceNames"] == ["extension-apiserver-authentication"]
+
+
+def test_nobody_but_the_virtual_nodes_is_impersonated(project: Path) -> None:
+    found = [
+        rule
+        for rule in rules_of(project / "deploy" / "rbac.yaml", "ClusterRole")
+        if "impersonate" in rule["verbs"]
+    ]
+    assert len(found) == 2
+    for rule in found:
+        assert rule["resourceNames"]
+        assert all(
+            re.fullmatch(r"system:(node:kip-provider-\d|nodes)", name) for name in rule["resourceNames"]
+        )
+
+
+def test_without_impersonation_every_passed_request_is_allowed(project: Path) -> None:
+    deploy = project / "deploy"
+    allowed = {
+        (group, resource, verb)
+        for rule in (
+            *rules_of(deploy / "rbac.yaml", "ClusterRole"),
+            *rules_of(deploy / "rbac-fallback.yaml", "ClusterRole"),
+        )
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    passed = {as_permission(rule.method, rule.path) for rule in RULES if rule.verdict == "pass"}
+    assert ("", "secrets", "get") in passed
+    assert passed <= allowed, "missing in rbac-fallback.yaml"
+    needed_only_then = {
+        (group, resource, verb)
+        for rule in rules_of(deploy / "rbac-fallback.yaml", "ClusterRole")
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert needed_only_then <= passed, "rbac-fallback.yaml allows what no rule passes on"
+
+
+def as_permission(method: str, path: str) -> tuple[str, str, str]:
+    """RBAC's (group, resource, verb) of a rule's path, as the API server reads a request."""
+    parts = path.strip("/").split("/")
+    group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
+    if rest[0] == "namespaces":
+        rest = rest[2:]
+    resource = "/".join([rest[0], *rest[2:3]])
+    return group, resource, _VERBS[method]
+
+
+def test_the_configuration_that_comes_with_it_is_good(project: Path) -> None:
+    settings, warnings = config.load(project / "deploy" / "provider.yaml", {})
+    assert not warnings
+    named = {
+        name
+        for rule in rules_of(project / "deploy" / "rbac.yaml", "ClusterRole")
+        if rule["resources"] == ["users"]
+        for name in rule["resourceNames"]
+    }
+    assert {f"system:node:{node}" for node in settings.kubelet.node_names} <= named
+
+
+def test_the_chart_has_the_same_permissions(project: Path) -> None:
+    for name in ("rbac.yaml", "rbac-fallback.yaml"):
+        assert (project / "charts" / "kip" / "files" / name).read_text() == (
+            project / "deploy" / name
+        ).read_text()
+
+
+def test_the_chart_runs_the_same_container_as_the_manifests(project: Path) -> None:
+    template = (project / "charts" / "kip" / "templates" / "deployment.yaml").read_text()
+    plain = re.sub(r"\{\{.*?\}\}", "0", template)
+    (ours,) = yaml.safe_load((project / "deploy" / "deployment.yaml").read_text())["spec"]["template"][
+        "spec"
+    ]["containers"]
+    (theirs,) = yaml.safe_load(plain)["spec"]["template"]["spec"]["containers"]
+    for key in ("args", "env", "ports", "livenessProbe", "securityContext", "volumeMounts"):
+        assert ours[key] == theirs[key], key
+
+
+def test_a_namespace_of_ones_own_can_be_filled_in(project: Path) -> None:
+    """deploy.sh and the chart replace whole lines `namespace: kip`; no object may say it in another way."""
+    for name in ("rbac.yaml", "rbac-fallback.yaml", "serviceaccount.yaml", "deployment.yaml"):
+        text = (project / "deploy" / name).read_text()
+        said = len(re.findall(r"namespace: *[\"']?kip\b", text))
+        assert said == len(re.findall(r"^ *namespace: kip$", text, re.MULTILINE)), name
+        assert text.endswith("\n"), name
