@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	etcd "go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
-	genericapiserver "k8s.io/apiserver/pkg/server"
 	kubectlcli "k8s.io/kubectl/pkg/cmd"
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
@@ -48,7 +47,7 @@ func main() {
 		"kube-controller-manager": controllermanager.NewControllerManagerCommand,
 		"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
 		"kube-proxy":              proxy.NewProxyCommand,
-		"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(stopped()) },
+		"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
 	}
 	component, known := components[name]
 	if !known {
@@ -57,6 +56,3 @@ func main() {
 	}
 	os.Exit(cli.Run(component()))
 }
-
-// stopped is done at SIGTERM or SIGINT; only the kubelet asks for it.
-func stopped() context.Context { return genericapiserver.SetupSignalContext() }
