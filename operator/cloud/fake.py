@@ -7,11 +7,10 @@ It passes the same contract suite as `kip.cloud.ec2`; what it can do beyond is f
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from ipaddress import IPv4Network
 
 from kip.cloud import catalogue
@@ -33,6 +32,7 @@ from kip.cloud.errors import (
     QuotaExceeded,
     TokenConflict,
 )
+from kip.cloud.fake_site import AddressPool, eks_images, subnets_of
 from kip.cloud.network import security_group_name
 from kip.model.clock import Clock, SystemClock
 
@@ -56,20 +56,6 @@ class _Fault:
     after: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FakeImage:
-    """An image the fake cloud offers, with what `Images.find` compares."""
-
-    image: Image
-    owner: str = "602401143452"
-
-
-@dataclass(slots=True)
-class _Network:
-    subnet: Subnet
-    free: deque[str] = field(default_factory=deque)
-
-
 class FakeCloud:
     """`Compute`, `Images` and `Network` in memory: one VPC with a subnet in each of two zones."""
 
@@ -87,12 +73,8 @@ class FakeCloud:
         self.boot_delay = 0.0
         #: Instances left of (type, zone, market); what is not named has no limit.
         self.capacity: dict[tuple[str, str, Market], int] = {}
-        self.images = [
-            FakeImage(image=_image(architecture, variant, release))
-            for architecture, variant in (("x86_64", "standard"), ("arm64", "standard"), ("x86_64", "nvidia"))
-            for release in ("20261020", "20261105")
-        ]
-        self._networks = {network.subnet.id: network for network in self._two_subnets()}
+        self.images = eks_images()
+        self._pools = subnets_of(self.vpc_id, self._vpc_cidr)
         self._instances: dict[str, Instance] = {}
         # By token and zone: EC2 launches again when a token comes back for another zone.
         self._tokens: dict[tuple[str, str], tuple[LaunchRequest, tuple[str, ...]]] = {}
@@ -152,7 +134,7 @@ class FakeCloud:
 
     async def find(self, spec: ImageSpec) -> Image:
         _raise(await self._enter("DescribeImages", spec))
-        found = [offered.image for offered in self.images if _matches(offered, spec)]
+        found = [offered.image for offered in self.images if offered.matches(spec)]
         if not found:
             raise NotFound(f"no machine image matches: {spec}", action="DescribeImages")
         return max(found, key=lambda image: (image.creation, image.name, image.id))
@@ -161,7 +143,7 @@ class FakeCloud:
 
     async def subnet(self, subnet_id: str) -> Subnet:
         _raise(await self._enter("DescribeSubnets", subnet_id))
-        return self._shown(self._network(subnet_id))
+        return self._pool(subnet_id).subnet
 
     async def subnets(
         self, *, vpc_id: str | None = None, tags: Mapping[str, str] | None = None
@@ -169,7 +151,7 @@ class FakeCloud:
         _raise(await self._enter("DescribeSubnets", vpc_id))
         if vpc_id not in (None, self.vpc_id) or not (tags or {}).items() <= self.subnet_tags.items():
             return []
-        return [self._shown(network) for _, network in sorted(self._networks.items())]
+        return [pool.subnet for _, pool in sorted(self._pools.items())]
 
     async def vpc_cidrs(self, vpc_id: str) -> tuple[str, ...]:
         _raise(await self._enter("DescribeVpcs", vpc_id))
@@ -209,7 +191,7 @@ class FakeCloud:
 
     def _repeated(self, request: LaunchRequest) -> tuple[str, ...] | None:
         """Ids of what the request's token launched before."""
-        used = self._tokens.get((request.client_token, self._network(request.subnet_id).subnet.zone))
+        used = self._tokens.get((request.client_token, self._pool(request.subnet_id).subnet.zone))
         if used is None:
             return None
         before, ids = used
@@ -228,11 +210,12 @@ class FakeCloud:
         return ids
 
     def _run(self, request: LaunchRequest) -> tuple[str, ...]:
-        network = self._network(request.subnet_id)
+        pool = self._pool(request.subnet_id)
         self._check_references(request)
-        granted = min(self._take_capacity(request, network.subnet.zone), self._room(request, network))
-        ids = tuple(self._boot(request, network, index) for index in range(granted))
-        self._tokens[request.client_token, network.subnet.zone] = (request, ids)
+        wanted = min(request.count, self._room(request, pool))
+        granted = self._take_capacity(request, pool.subnet.zone, wanted)
+        ids = tuple(self._boot(request, pool, index) for index in range(granted))
+        self._tokens[request.client_token, pool.subnet.zone] = (request, ids)
         return ids
 
     def _check_references(self, request: LaunchRequest) -> None:
@@ -252,39 +235,39 @@ class FakeCloud:
                     f"no security group {group}", action="RunInstances", code="InvalidGroup.NotFound"
                 )
 
-    def _take_capacity(self, request: LaunchRequest, zone: str) -> int:
-        pool = (request.instance_type, zone, request.market)
-        if pool not in self.capacity:
-            return request.count
-        granted = min(request.count, self.capacity[pool])
+    def _take_capacity(self, request: LaunchRequest, zone: str, wanted: int) -> int:
+        offering = (request.instance_type, zone, request.market)
+        if offering not in self.capacity:
+            return wanted
+        granted = min(wanted, self.capacity[offering])
         if not granted:
             raise InsufficientCapacity(
                 f"no {request.market} capacity for {request.instance_type} in {zone}",
                 action="RunInstances",
                 code="InsufficientInstanceCapacity",
             )
-        self.capacity[pool] -= granted
+        self.capacity[offering] -= granted
         return granted
 
-    def _room(self, request: LaunchRequest, network: _Network) -> int:
-        room = len(network.free) // (1 + request.secondary_private_ips)
+    def _room(self, request: LaunchRequest, pool: AddressPool) -> int:
+        room = pool.subnet.free_addresses // (1 + request.secondary_private_ips)
         if not room:
             raise QuotaExceeded(
-                f"no free addresses in {network.subnet.id}",
+                f"no free addresses in {pool.subnet.id}",
                 action="RunInstances",
                 code="InsufficientFreeAddressesInSubnet",
             )
         return room
 
-    def _boot(self, request: LaunchRequest, network: _Network, index: int) -> str:
+    def _boot(self, request: LaunchRequest, pool: AddressPool, index: int) -> str:
         id_ = f"i-{len(self._instances):017x}"
-        addresses = [network.free.popleft() for _ in range(1 + request.secondary_private_ips)]
+        addresses = pool.take(1 + request.secondary_private_ips)
         self._instances[id_] = Instance(
             id=id_,
             state="pending",
             instance_type=request.instance_type,
-            zone=network.subnet.zone,
-            subnet_id=network.subnet.id,
+            zone=pool.subnet.zone,
+            subnet_id=pool.subnet.id,
             private_ip=addresses[0],
             secondary_ips=tuple(addresses[1:]),
             launch_index=index,
@@ -302,55 +285,12 @@ class FakeCloud:
 
     def _release(self, instance: Instance) -> None:
         if instance.subnet_id and instance.private_ip:
-            self._networks[instance.subnet_id].free += (instance.private_ip, *instance.secondary_ips)
+            self._pools[instance.subnet_id].give_back((instance.private_ip, *instance.secondary_ips))
 
-    def _network(self, subnet_id: str) -> _Network:
-        if subnet_id not in self._networks:
+    def _pool(self, subnet_id: str) -> AddressPool:
+        if subnet_id not in self._pools:
             raise NotFound(f"there is no subnet {subnet_id}", code="InvalidSubnetID.NotFound")
-        return self._networks[subnet_id]
-
-    def _shown(self, network: _Network) -> Subnet:
-        return replace(network.subnet, free_addresses=len(network.free))
-
-    def _two_subnets(self) -> list[_Network]:
-        halves = self._vpc_cidr.subnets(prefixlen_diff=1)
-        return [self._one_subnet(zone, cidr) for zone, cidr in zip("ab", halves, strict=True)]
-
-    def _one_subnet(self, zone: str, cidr: IPv4Network) -> _Network:
-        # As in a real subnet, the first four addresses and the last one belong to the VPC itself.
-        free = deque(str(address) for address in list(cidr)[4:-1])
-        subnet = Subnet(
-            id=f"subnet-fake-{zone}",
-            vpc_id=self.vpc_id,
-            cidr=str(cidr),
-            zone=f"us-east-1{zone}",
-            free_addresses=len(free),
-            public=False,
-        )
-        return _Network(subnet, free)
-
-
-def _image(architecture: str, variant: str, release: str) -> Image:
-    return Image(
-        id=f"ami-{architecture}-{variant}-{release}",
-        name=f"amazon-eks-node-al2023-{architecture}-{variant}-1.36-v{release}",
-        root_device_name="/dev/xvda",
-        architecture=architecture,
-        creation=datetime.strptime(release, "%Y%m%d").replace(tzinfo=UTC),
-    )
-
-
-def _matches(offered: FakeImage, spec: ImageSpec) -> bool:
-    image = offered.image
-    values = {"name": image.name, "architecture": image.architecture, "image-id": image.id}
-    return (
-        (not spec.ids or image.id in spec.ids)
-        and (not spec.owners or offered.owner in spec.owners or "amazon" in spec.owners)
-        and all(
-            any(fnmatch.fnmatchcase(values.get(name, ""), pattern) for pattern in patterns)
-            for name, patterns in spec.filters.items()
-        )
-    )
+        return self._pools[subnet_id]
 
 
 def _raise(error: CloudError | None) -> None:
