@@ -193,6 +193,17 @@ async def read_body(stream: ByteStream, head: Response) -> AsyncIterator[bytes]:
             yield data
 
 
+async def request_body(stream: ByteStream, head: Request) -> AsyncIterator[bytes]:
+    """The body of a request in its own framing, and nothing of what follows; raises BadMessage when it is cut short."""
+    if head.get("transfer-encoding") is not None:
+        async for data in _chunks(stream):
+            yield b"%x\r\n%b\r\n" % (len(data), data)
+        yield b"0\r\n\r\n"
+    else:
+        async for data in _exactly(stream, int(head.get("content-length") or 0)):
+            yield data
+
+
 def _split(raw: bytes) -> tuple[str, Fields]:
     first, *lines = raw.removesuffix(_END_OF_HEAD).decode("latin-1").split("\r\n")
     fields = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 
 from kip.kubelet.http1 import (
     Answer,
@@ -15,6 +16,7 @@ from kip.kubelet.http1 import (
     parse_response,
     read_body,
     read_head,
+    request_body,
 )
 from kip.kubelet.tls import TlsStream
 
@@ -60,7 +62,7 @@ async def exchange(caller: TlsStream, cell: TlsStream, request: Request) -> int:
     Raises NoAnswer if none came, OSError when either side broke off later.
     """
     await _send(cell, forwarded(request, upgrade=False))
-    return await _splice(caller, cell)
+    return await _splice(caller, cell, request_body(caller, request))
 
 
 async def upgrade(caller: TlsStream, cell: TlsStream, request: Request) -> int:
@@ -81,7 +83,7 @@ async def upgrade(caller: TlsStream, cell: TlsStream, request: Request) -> int:
         await caller.write(refusal.encode())
     else:
         await caller.write(raw)
-        await _splice(caller, cell, status=101)
+        await _splice(caller, cell, _everything(caller), status=101)
     return head.status
 
 
@@ -110,14 +112,16 @@ class _Copied:
         self.bytes = 0
 
 
-async def _splice(caller: TlsStream, cell: TlsStream, *, status: int = 0) -> int:
-    """Copy both ways until the cell has ended its side.
+async def _splice(
+    caller: TlsStream, cell: TlsStream, upward: AsyncIterator[bytes], *, status: int = 0
+) -> int:
+    """Copy `upward` to the cell and its answer to the caller, until the cell has ended its side.
 
     Returns the status of the answer: `status` if it was told already, else the one in the first bytes that pass.
     """
     copied = _Copied(status)
     down = asyncio.create_task(_copy_down(cell, caller, copied))
-    up = asyncio.create_task(_copy_up(caller, cell))
+    up = asyncio.create_task(_copy_up(caller, cell, upward))
     try:
         await asyncio.wait({down, up}, return_when=asyncio.FIRST_COMPLETED)
         if not down.done():
@@ -152,17 +156,33 @@ async def _next(cell: TlsStream, copied: _Copied) -> bytes:
     return data
 
 
-async def _copy_up(caller: TlsStream, cell: TlsStream) -> None:
-    """Copy until the caller has ended their side, and pass that on; raises OSError when the caller is gone."""
+async def _everything(caller: TlsStream) -> AsyncIterator[bytes]:
     while data := await caller.read():
-        try:
-            await cell.write(data)
-        except OSError:
-            return  # the cell takes no more; what it has said is still on its way down
+        yield data
+
+
+async def _copy_up(caller: TlsStream, cell: TlsStream, upward: AsyncIterator[bytes]) -> None:
+    """Copy until the caller has ended their side, and pass that on; raises OSError when the caller is gone."""
+    try:
+        async for data in upward:
+            if not await _sent(cell, data):
+                return  # the cell takes no more; what it has said is still on its way down
+    except BadMessage as error:
+        raise ConnectionResetError(f"the caller's request: {error}") from error
+    while await caller.read():
+        pass  # behind a request there is nothing for this cell: see `forwarded`
     try:
         await cell.write_eof()
     except OSError:
         return
+
+
+async def _sent(cell: TlsStream, data: bytes) -> bool:
+    try:
+        await cell.write(data)
+    except OSError:
+        return False
+    return True
 
 
 async def _last_words(down: asyncio.Task[None], copied: _Copied) -> None:
