@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from kip.local import build
 from kip.local.progress import Silent
+from kip.model.cell import Cell, Intent
 
 pytestmark = pytest.mark.integration
 
@@ -206,6 +209,45 @@ def test_cells_are_listed_with_what_people_look_for(kubectl: Kubectl, cell: str)
     assert row.split()[:-1] == [
         cell, "Running", "web", "shop", "kip-provider-0", "Spot", "t3.small", "i-1", "10.0.0.1"
     ]  # fmt: skip
+
+
+def test_everything_that_the_operator_knows_of_a_cell_is_kept(kubectl: Kubectl, cell: str) -> None:
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    found = Cell.from_object(json.loads(kubectl("get", "cell", cell, "-o", "json").stdout))
+    intent = Intent(
+        client_token="kip-1",
+        attempt=1,
+        count=3,
+        index=2,
+        instance_type="t3.small",
+        subnet_id="subnet-1",
+        zone="us-east-1a",
+        market="spot",
+        image_id="ami-1",
+        parameters_sha256="0" * 32,
+        requested_at=now,
+    )
+    known = replace(
+        found,
+        attempt=1,
+        launches=2,
+        intent=intent,
+        instance_id="i-1",
+        instance_type="t3.small",
+        market="spot",
+        zone="us-east-1a",
+        address="10.0.0.1",
+        pod_ip="10.0.0.2",
+        price="0.0208",
+        host_key="ssh-ed25519 AAAA",
+    ).set("Launched", "True", "Running", "it runs", now=now)
+    assert None not in known.status().values(), "a field is left out of this test"
+    patch = json.dumps({"status": known.status()})
+    patched = kubectl(
+        "patch", "cell", cell, "--subresource=status", "--type=merge", "-p", patch, "-o", "json"
+    )
+    assert patched.returncode == 0, patched.stderr
+    assert json.loads(patched.stdout)["status"] == known.status()
 
 
 def test_a_cell_stays_its_pods(kubectl: Kubectl, cell: str) -> None:
