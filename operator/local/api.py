@@ -26,6 +26,7 @@ _PATHS = {
     "CustomResourceDefinition": "customresourcedefinitions",
     "EndpointSlice": "endpointslices",
     "Namespace": "namespaces",
+    "Node": "nodes",
     "Role": "roles",
     "RoleBinding": "rolebindings",
     "Service": "services",
@@ -52,17 +53,32 @@ class Api:
     def apply(self, manifest: Object) -> None:
         """Makes the object be as the manifest says (server-side apply). Raises ApiError."""
         path = f"{object_path(manifest)}?fieldManager={_FIELD_MANAGER}&force=true"
+        self._write("PATCH", path, manifest, "application/apply-patch+yaml")
+
+    def put(self, path: str, content: Object) -> None:
+        """Replaces what is at the path. Raises ApiError."""
+        self._write("PUT", path, content, "application/json")
+
+    def delete(self, manifest: Object) -> None:
+        """Deletes the object of the manifest's kind and name; fine when there is none. Raises ApiError."""
+        status, body = _request(self._address, "DELETE", object_path(manifest), self._context)
+        if status >= http.client.BAD_REQUEST and status != _NOT_FOUND:
+            raise ApiError(f"DELETE {object_path(manifest)} was refused: {_message(body)}")
+
+    def items(self, path: str) -> list[dict[str, Any]]:
+        """The objects of the collection at the path. Raises ApiError."""
+        status, body = self.get(path)
+        if status >= http.client.BAD_REQUEST:
+            raise ApiError(f"{path}: {_message(body)}")
+        found: list[dict[str, Any]] = json.loads(body)["items"]
+        return found
+
+    def _write(self, method: str, path: str, content: Object, kind: str) -> None:
         status, body = _request(
-            self._address,
-            "PATCH",
-            path,
-            self._context,
-            body=json.dumps(manifest),
-            kind="application/apply-patch+yaml",
+            self._address, method, path, self._context, body=json.dumps(content), kind=kind
         )
         if status >= http.client.BAD_REQUEST:
-            kind, name = manifest["kind"], manifest["metadata"]["name"]
-            raise ApiError(f"{kind} {name} was refused: {_message(body)}")
+            raise ApiError(f"{method} {path.partition('?')[0]} was refused: {_message(body)}")
 
     def read(self, manifest: Object) -> dict[str, Any] | None:
         """The object of the manifest's kind and name as the cluster has it. Raises ApiError."""

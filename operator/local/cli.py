@@ -100,6 +100,29 @@ def logs(name: str, part: str, *, follow: bool) -> None:
     os.execvp("tail", ["tail", "--lines=+1", *(["--follow=name"] if follow else []), str(path)])
 
 
+@local.group()
+def node() -> None:
+    """An ordinary node beside the virtual one."""
+
+
+@node.command("up")
+@_named
+def node_up(name: str) -> None:
+    """Boot a machine that joins the cluster as an ordinary node."""
+    from kip.local import ordinary  # noqa: PLC0415 (the AWS SDK: half a second that no other command needs)
+
+    ordinary.up(_existing(name), ConsoleProgress())
+
+
+@node.command("down")
+@_named
+def node_down(name: str) -> None:
+    """Take the ordinary node away."""
+    from kip.local import ordinary  # noqa: PLC0415
+
+    ordinary.down(_existing(name), ConsoleProgress())
+
+
 def _existing(name: str) -> World:
     world = World.find(name)
     if world is None:

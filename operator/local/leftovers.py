@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kip.local.network import Network, remove_namespace
-from kip.local.room import machine, traces
+from kip.local.room import traces
+from kip.local.room.cleanup import cleanup_all
 from kip.local.waiting import until
 from kip.local.world import World, WorldError
 
@@ -29,11 +30,8 @@ def remove(world: World) -> None:
         WorldError: something does not end, or is still mounted below the world's directory.
     """
     if world.rooted:
-        traces.kill(world.cgroup)  # all at once, then each machine's rest
-        for instance in sorted(machine.present(world)):
-            machine.destroy(world, instance)
         _empty(world)
-        traces.remove_cgroups(world.cgroup)
+        cleanup_all(world)
         Network(world).down()
         for namespace in _namespaces(world):
             remove_namespace(namespace)

@@ -16,11 +16,8 @@ from kip.local.progress import Progress, Silent
 from kip.local.services import Aws, Images, NetworkPart, Operator, Registry, Room
 from kip.local.world import DEFAULT_NAME, World, WorldError
 
-# Ended one after the other, before the rest: each still needs the world to clean up behind itself.
-_FIRST_TO_END = ("operator", "room")
-_LAST_WORDS = 15.0  # seconds they may take
 _ORPHANS = 3.0  # seconds that a crashed run's processes may take together
-_REST = 0.2  # seconds that all others may take: what they keep is removed with the world
+_LAST_WORDS = 0.2  # seconds when the world goes: nothing that a process could still save is kept
 
 
 @dataclass(frozen=True)
@@ -114,13 +111,8 @@ def down(name: str = DEFAULT_NAME, progress: Progress | None = None) -> bool:
         return False
     _check_user(world)
     with world.exclusively():
-        processes = Processes(world)
-        for first in _FIRST_TO_END:
-            if processes.running(first):
-                with shown.step(f"end {first}"):
-                    processes.stop(first, _LAST_WORDS)
-        with shown.step("end the rest"):
-            stop_all(processes.all(), _REST)
+        with shown.step("end all processes"):
+            stop_all(Processes(world).all(), _LAST_WORDS)
         with shown.step(f"remove {world.state}"):
             leftovers.remove(world)
     return True

@@ -7,6 +7,7 @@ import sys
 import urllib.request
 from urllib.error import HTTPError
 
+from kip.local import provider
 from kip.local.build import CONTAINERD, KUBERNETES
 from kip.local.images import PAUSE, TOOLBOX, WEB, build_all
 from kip.local.images.build import PROGRAMS
@@ -134,6 +135,11 @@ class Operator(ProcessPart):
 
     name = "operator"
     needs = ("cluster", "aws")
+
+    def start(self) -> None:
+        """Its configuration is made the first time."""
+        provider.write(self.world)
+        super().start()
 
     def command(self) -> Command:
         """As in a cluster, with a kubeconfig in place of the pod's service account."""
