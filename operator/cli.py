@@ -53,10 +53,10 @@ def main() -> None:
 def run(config_file: Path, kubeconfig: Path | None) -> None:
     """Serve the virtual node."""
     from kip import config  # noqa: PLC0415 - `kip --help` needs none of this
-    from kip.observe import logging  # noqa: PLC0415
+    from kip.observe.logging import configure  # noqa: PLC0415
 
     settings, warnings = _load(config_file)
-    logging.configure(settings.log.format, settings.log.level)
+    configure(settings.log.format, settings.log.level)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     _run_until_stopped(settings, kubeconfig, config)

@@ -24,6 +24,7 @@ from kip.config import Settings
 from kip.kube.client import ApiClient
 from kip.kube.errors import Unavailable
 from kip.kube.lease import LeaseHolder
+from kip.model.cell import Phase
 from kip.model.clock import Clock, SystemClock
 from kip.observe.metrics import Metrics
 from kip.observe.probes import Probes
@@ -55,20 +56,42 @@ async def _run(settings: Settings, kubeconfig: Path | None) -> None:
         holder = LeaseHolder(
             around.client, around.clock, namespace=settings.cluster.namespace, identity=around.identity
         )
-        probes = Probes(around.metrics, host=str(settings.health.listen_address), port=settings.health.port)
-        await probes.start()
-        stack.push_async_callback(probes.close)
+        current = _Current()
+        around.metrics.count_cells(current.phases)
+        probes = Probes(around.metrics, clock=around.clock)
+        probes.ready("serving", current.trouble)
+        await stack.enter_async_context(
+            probes.serve(str(settings.health.listen_address), settings.health.port)
+        )
         while True:
-            around.metrics.leading(None)
             log.info("waiting for a virtual node to serve", nodes=list(settings.kubelet.node_names))
             node_name = await holder.acquire(settings.kubelet.node_names)
-            around.metrics.leading(node_name)
-            await _serve_while_held(around, node_name, holder)
+            around.metrics.leads(node_name, holder=True)
+            try:
+                await _serve_while_held(around, node_name, holder, current)
+            finally:
+                around.metrics.leads(node_name, holder=False)
 
 
-async def _serve_while_held(around: Surroundings, node_name: str, holder: LeaseHolder) -> None:
+class _Current:
+    """What this process serves just now, for those who ask from outside."""
+
+    def __init__(self) -> None:
+        self.serving: NodeServing | None = None
+
+    def phases(self) -> list[Phase]:
+        return self.serving.phases() if self.serving is not None else []
+
+    def trouble(self) -> str | None:
+        """A spare is ready too: it is there to take over."""
+        return self.serving.trouble() if self.serving is not None else None
+
+
+async def _serve_while_held(
+    around: Surroundings, node_name: str, holder: LeaseHolder, current: _Current
+) -> None:
     """Serve until the Lease is lost or serving breaks; in both cases everything is let go before this returns."""
-    serving = NodeServing(around, node_name, may_write=lambda: holder.holding)
+    serving = current.serving = NodeServing(around, node_name, may_write=lambda: holder.holding)
     keeping = asyncio.create_task(holder.keep(), name="lease")
     working = asyncio.create_task(serving.run(), name="serving")
     try:
@@ -78,6 +101,7 @@ async def _serve_while_held(around: Surroundings, node_name: str, holder: LeaseH
         elif working.exception() is not None:
             log.error("serving broke off; letting go", node=node_name, exc_info=working.exception())
     finally:
+        current.serving = None
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
         await serving.close()
@@ -95,6 +119,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
         stack.push_async_callback(client.close)
         facts = await _when_reachable(client, settings, clock)
         aws = settings.cloud.aws
+        metrics = Metrics()
         ec2 = await stack.enter_async_context(
             open_ec2(
                 SdkSettings(
@@ -104,7 +129,10 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
                     secret_access_key=aws.secret_access_key.get_secret_value()
                     if aws.secret_access_key
                     else None,
-                )
+                ),
+                observe=lambda action, result, seconds: metrics.aws_called(
+                    action, result=result, seconds=seconds
+                ),
             )
         )
         # Unix socket paths have 107 bytes: not below a directory with a long name.
@@ -117,7 +145,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             ec2=ec2,
             keys=await keys.load(client, settings.cluster.namespace, clock),
             cluster=facts,
-            metrics=Metrics(),
+            metrics=metrics,
             identity=f"{socket.gethostname()}_{uuid4().hex[:8]}",
             run_dir=run_dir,
             login=lambda: _login(client),

@@ -12,6 +12,7 @@ import kopf
 import structlog
 
 from kip.app.cluster import ClusterFacts
+from kip.app.counting import CountingHooks
 from kip.app.directory import Directory, Keeper
 from kip.app.keys import OperatorKeys
 from kip.app.sightings import Observer
@@ -59,7 +60,7 @@ from kip.kubelet.clientca import ClientCa
 from kip.kubelet.logs import KeptLogs
 from kip.kubelet.server import KubeletServer
 from kip.model import names
-from kip.model.cell import Cell
+from kip.model.cell import Cell, Phase
 from kip.model.clock import Clock
 from kip.node.cloudhealth import CloudHealth
 from kip.node.keeper import NodeKeeper
@@ -123,6 +124,7 @@ class NodeServing:
             clock=clock,
             socket_dir=around.run_dir,
             impersonate=settings.cluster.impersonate_node,
+            hooks=CountingHooks(around.metrics),
         )
         self._links = Links(
             SshTunnels(self._pool, around.keys.ssh_key),
@@ -197,6 +199,16 @@ class NodeServing:
         await self._api.close()
         await self._launcher.close()
         await self._compute.close()
+
+    def phases(self) -> list[Phase]:
+        """The phase of every cell."""
+        return [cell.phase for cell in self._cells.all()]
+
+    def trouble(self) -> str | None:
+        """Why this process cannot serve its node well just now; None if it can."""
+        if self._keeper.last_error is not None:
+            return f"the API server does not take the node's heartbeat: {self._keeper.last_error}"
+        return None if self._pods.synced else "the first lists are under way"
 
     def _loops(self) -> Mapping[str, Coroutine[Any, Any, Any]]:
         return {
@@ -384,4 +396,5 @@ class NodeServing:
             kept_logs=self._kept_logs,
             node_name=self._node_name,
             clock=around.clock,
+            metrics=around.metrics.kubelet,
         )

@@ -5,7 +5,8 @@ Answers are AWS's own dictionaries; errors are those of `kip.cloud.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ from aiobotocore.config import AioConfig
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
-from kip.cloud.errors import InvalidRequest, NotAuthorized, Unreachable, from_code
+from kip.cloud.errors import CloudError, InvalidRequest, NotAuthorized, Unreachable, from_code
 
 Answer = dict[str, Any]
+Observe = Callable[[str, str, float], None]
 
 #: EC2's largest page for the Describe calls.
 PAGE_SIZE = 1000
@@ -43,8 +45,9 @@ class SdkSettings:
 class Ec2Sdk:
     """EC2's API. Create it with `open_ec2`."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, observe: Observe = lambda action, result, seconds: None) -> None:
         self._client = client
+        self._observe = observe
 
     async def run_instances(self, **params: Any) -> Answer:
         return await self._call("RunInstances", self._client.run_instances(**params))
@@ -88,20 +91,36 @@ class Ec2Sdk:
         return await self._call("DescribeAvailabilityZones", self._client.describe_availability_zones())
 
     async def _call(self, action: str, call: Awaitable[Answer]) -> Answer:
-        with _border(action):
+        with self._observed(action), _border(action):
             return await call
+
+    @contextmanager
+    def _observed(self, action: str) -> Iterator[None]:
+        """Tell how the call ended and how long it took, its repetitions by botocore included."""
+        began, result = time.monotonic(), "ok"
+        try:
+            yield
+        except CloudError as error:
+            result = error.reason
+            raise
+        finally:
+            self._observe(action, result, time.monotonic() - began)
 
     async def _all_pages(self, action: str, operation: str, key: str, filters: list[Answer]) -> list[Answer]:
         pages = self._client.get_paginator(operation).paginate(
             Filters=filters, PaginationConfig={"PageSize": PAGE_SIZE}
         )
-        with _border(action):
+        with self._observed(action), _border(action):
             return [item async for page in pages for item in page[key]]
 
 
 @asynccontextmanager
-async def open_ec2(settings: SdkSettings) -> AsyncIterator[Ec2Sdk]:
+async def open_ec2(
+    settings: SdkSettings, *, observe: Observe = lambda action, result, seconds: None
+) -> AsyncIterator[Ec2Sdk]:
     """One client for the life of the process: creating one costs 0.25 s and some 20 MB, using it nothing.
+
+    `observe` hears of every call: the AWS action, `ok` or the error's reason, and seconds.
 
     Raises:
         NotAuthorized, InvalidRequest: no client can be made from the settings.
@@ -121,7 +140,7 @@ async def open_ec2(settings: SdkSettings) -> AsyncIterator[Ec2Sdk]:
     async with AsyncExitStack() as stack:
         with _border(""):
             client = session.client("ec2", endpoint_url=settings.endpoint_url, config=config)
-            ec2 = Ec2Sdk(await stack.enter_async_context(client))
+            ec2 = Ec2Sdk(await stack.enter_async_context(client), observe)
         yield ec2
 
 
