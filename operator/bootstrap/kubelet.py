@@ -40,6 +40,7 @@ def configuration(options: BootstrapOptions) -> str:
       values survive the operator's absence.
     - `WatchListClient`: a plain list and watch are what the cell API answers.
     - `nodeLeaseDurationSeconds`: nobody looks at the cell's own lease; it is renewed at a quarter of this.
+    - `makeIPTablesUtilChains`: for kube-proxy, which a cell has not.
     - `maxPods`: the pod, and static pods of the machine.
     """
     config: dict[str, Any] = {
@@ -68,6 +69,7 @@ def configuration(options: BootstrapOptions) -> str:
             "imagefs.available": "5%",
         },
         "featureGates": {"WatchListClient": False},
+        "makeIPTablesUtilChains": False,
         "maxPods": 20,
         "nodeLeaseDurationSeconds": 3600,
         "registerNode": False,

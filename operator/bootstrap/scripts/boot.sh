@@ -6,17 +6,20 @@ trap 'echo "kip: boot failed in line $LINENO: $BASH_COMMAND" | tee /dev/console 
 source /etc/kip/options
 mkdir -p /run/kip
 
-# The image's own way into a cluster; it wants its kind of user data.
-for unit in nodeadm-config nodeadm-run; do
-    ln -sfn /dev/null "/etc/systemd/system/$unit.service"
-done
-systemctl daemon-reload
-
+# A reload takes half a second on a machine that is busy booting, and units that nobody has asked for yet do not
+# need it. What needs it is an image on which others refer to them.
+ours="containerd.service kubelet.service kip-api.socket kip-api.service kip-dead-man-switch.timer"
+if systemctl show --property=NeedDaemonReload $ours | grep -q yes; then
+    systemctl daemon-reload
+fi
 # First of all, so that a cell on which anything below fails does not stay for ever.
 systemctl start --no-block kip-dead-man-switch.timer
+systemctl restart --no-block containerd.service
 
-# Nothing to do where cloud-init comes before sshd. Sessions outlive a restart (KillMode=process).
-systemctl try-restart --no-block sshd.service
+# Only where sshd does not wait for cloud-init. Sessions outlive a restart (KillMode=process).
+if [ /etc/ssh/sshd_config.d/00-kip.conf -nt /run/sshd.pid ]; then
+    systemctl try-restart --no-block sshd.service
+fi
 
 # Secrets of this cell alone: user data is the same for many cells, and pods can read it.
 cd /etc/kip
@@ -71,4 +74,9 @@ mkdir -p /etc/eks/kubelet
 echo "NODEADM_KUBELET_ARGS=\"$arguments\"" >/etc/eks/kubelet/environment
 
 systemctl start --no-block kip-api.socket
-systemctl restart --no-block containerd.service kubelet.service
+systemctl restart --no-block kubelet.service
+
+# The image's own way into a cluster; it failed at this boot, because it wants its kind of user data.
+for unit in nodeadm-config nodeadm-run; do
+    ln -sfn /dev/null "/etc/systemd/system/$unit.service"
+done

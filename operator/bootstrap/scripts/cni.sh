@@ -67,10 +67,11 @@ END
 # Only the primary address has a public one; within the VPC the pod is known by its own.
 rules() {
     local host_ports
-    host_ports=$(jq -r --arg pod "$POD" '.runtimeConfig.portMappings[]? | select(.hostPort > 0)
-        | select((.hostIP // "") | contains(":") | not)
-        | (if (.hostIP // "") | IN("", "0.0.0.0") then "" else "ip daddr \(.hostIP) " end) as $to
-        | "\($to)\(.protocol | ascii_downcase) dport \(.hostPort) dnat to \($pod):\(.containerPort)"' <<<"$config")
+    # containerd writes HostPort, others hostPort: CNI's own plugins do not mind the case.
+    host_ports=$(jq -r --arg pod "$POD" '.runtimeConfig.portMappings[]? | with_entries(.key |= ascii_downcase)
+        | select(.hostport > 0 and ((.hostip // "") | contains(":") | not))
+        | (if (.hostip // "") | IN("", "0.0.0.0") then "" else "ip daddr \(.hostip) " end) as $to
+        | "\($to)\(.protocol | ascii_downcase) dport \(.hostport) dnat to \($pod):\(.containerport)"' <<<"$config")
     cat <<END
 table ip kip
 delete table ip kip

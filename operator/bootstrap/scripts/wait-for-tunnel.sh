@@ -4,3 +4,4 @@ exec 9<> <(:)
 until { : </dev/tcp/127.0.0.1/6443; } 2>/dev/null; do
     read -rt 0.05 -u 9
 done
+exit 0
