@@ -60,6 +60,8 @@ def by_name(found: Candidates, needs: Requirements) -> Filtered:
         kept = [c for c in found if matches(c.type.name)]
 
     def explain() -> str:
+        if not found:
+            return "no instance type is known"
         # The first letter is seldom the wrong one, and comparing with all names takes ten times as long.
         alike = [c.name for c in found if wanted and c.name[0] == wanted[0]]
         near = difflib.get_close_matches(wanted or "", alike, n=3)
@@ -76,7 +78,7 @@ def by_architecture(found: Candidates, needs: Requirements) -> Filtered:
     if wanted is None:
         # Who asks for types by name means their architecture too.
         return _unless_asked_for(
-            "other architecture",
+            "of another architecture",
             [c for c in found if c.type.architecture == DEFAULT_ARCHITECTURE],
             found,
             needs,

@@ -1,0 +1,72 @@
+"""What Prometheus reads."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from kip.observe.metrics import PHASES, START_STAGES, Metrics
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_cells_are_counted_when_asked_for(metrics: Metrics) -> None:
+    cells = ["Running", "Running", "Booting"]
+    metrics.count_cells(lambda: cells)  # type: ignore[arg-type, return-value]
+    assert value(metrics, "kip_cells", phase="Running") == 2
+    cells.clear()
+    assert {phase: value(metrics, "kip_cells", phase=phase) for phase in PHASES} == dict.fromkeys(PHASES, 0)
+
+
+def test_the_stages_of_a_pods_start(metrics: Metrics) -> None:
+    for position, stage in enumerate(START_STAGES):
+        metrics.pod_reached(stage, position)
+    assert value(metrics, "kip_pod_start_seconds_count", stage="running") == 1
+    assert value(metrics, "kip_pod_start_seconds_sum", stage="running") == len(START_STAGES) - 1
+
+
+def test_a_stage_that_there_is_not(metrics: Metrics) -> None:
+    with pytest.raises(ValueError, match="walking is no stage of a pod's start; there are cell_created, "):
+        metrics.pod_reached("walking", 1)
+
+
+def test_counters(metrics: Metrics) -> None:
+    metrics.launched(result="error", reason="InsufficientCapacity")
+    metrics.aws_called("RunInstances", result="ok", seconds=1.5)
+    metrics.reconciled("wait")
+    metrics.node_is("kip-0", ready=True)
+    metrics.leads("kip-0", holder=False)
+    metrics.cellapi.answered("secrets", "pass", 200, 0.01)
+    metrics.kubelet.answered("containerLogs", 404, 0.2)
+    metrics.kubelet.not_scraped("stats/summary", 3)
+    assert value(metrics, "kip_cell_launches_total", result="error", reason="InsufficientCapacity") == 1
+    assert value(metrics, "kip_aws_calls_total", action="RunInstances", result="ok") == 1
+    assert value(metrics, "kip_aws_call_seconds_sum", action="RunInstances") == 1.5
+    assert value(metrics, "kip_reconciles_total", result="wait") == 1
+    assert value(metrics, "kip_node_ready", node="kip-0") == 1
+    assert value(metrics, "kip_leader", node="kip-0") == 0
+    assert value(metrics, "kip_cellapi_requests_total", rule="secrets", verdict="pass", code="200") == 1
+    assert value(metrics, "kip_kubelet_requests_total", path="containerLogs", code="404") == 1
+    assert value(metrics, "kip_kubelet_request_seconds_count", path="containerLogs") == 1
+    assert value(metrics, "kip_kubelet_cells_not_scraped_total", path="stats/summary") == 3
+
+
+def test_two_in_one_process_do_not_meet(metrics: Metrics) -> None:
+    metrics.reconciled("done")
+    assert value(Metrics(), "kip_reconciles_total", result="done") is None
+
+
+def test_every_metric_is_ours_or_the_processs_and_has_help(metrics: Metrics) -> None:
+    families = list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
+    assert "process_resident_memory_bytes" in {family.name for family in families}
+    for family in families:
+        assert family.name.startswith(("kip_", "process_", "python_")), family.name
+        assert family.documentation
