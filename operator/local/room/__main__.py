@@ -51,7 +51,7 @@ async def run(world: World) -> None:
             room = Room(world, ami, ControlApi(session, world.url("aws")))
             room.adopt()
             _forget_old_images(ami, room.images_in_use())
-            metadata = await serve(MetadataService(room.instance_at), Network(world).namespace_path)
+            metadata = await serve(MetadataService(room.instance_at), Network(world))
             try:
                 await _until_signalled(room, world)
             finally:

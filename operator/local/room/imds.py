@@ -11,13 +11,14 @@ import ctypes
 import os
 import secrets
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
 
-from kip.local.network import METADATA_ADDRESS
+from kip.local.network import METADATA_ADDRESS, Network
 from kip.local.room.instances import Instance
 from kip.local.room.metadata import look_up, tree
 
@@ -25,6 +26,7 @@ PORT = 80
 _TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN_HEADER = "X-aws-ec2-metadata-token"
 _LONGEST_TTL = 21600  # seconds
+_LINK_ADDRESS = "02:00:a9:fe:a9:fe"  # made as the machines' are, from 169.254.169.254
 _CLONE_NEWNET = 0x40000000
 
 
@@ -84,17 +86,36 @@ def _limit_hops(request: web.Request, limit: int | None) -> None:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, limit)
 
 
-async def serve(service: MetadataService, namespace: Path) -> web.AppRunner:
-    """Listens at IMDS's address inside the network namespace; `cleanup()` of what is returned ends it.
+async def serve(service: MetadataService, network: Network) -> web.AppRunner:
+    """Listens at IMDS's address inside the network's namespace; `cleanup()` of what is returned ends it.
 
     Raises:
         OSError: the namespace is not there, or the address is taken.
     """
-    listening = await asyncio.to_thread(_listen_in, namespace)
+    await asyncio.to_thread(_keep_link_address, network)
+    listening = await asyncio.to_thread(_listen_in, network.namespace_path)
     runner = web.AppRunner(service.application(), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     await web.SockSite(runner, listening).start()
     return runner
+
+
+def _keep_link_address(network: Network) -> None:
+    """Gives the bridge a link address of its own.
+
+    Without one it has the lowest of its ports', which changes as machines come and go: then the others' neighbour
+    entries for IMDS are wrong, and their questions are lost for up to half a minute.
+    """
+    done = subprocess.run(
+        network.enter("ip", "link", "set", network.bridge, "address", _LINK_ADDRESS),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise OSError(
+            f"the link address of {network.bridge} in {network.namespace_path}: {done.stderr.strip()}"
+        )
 
 
 def _listen_in(namespace: Path) -> socket.socket:

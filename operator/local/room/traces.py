@@ -33,9 +33,10 @@ def processes(name: str) -> set[int]:
     """Ids of the processes in that cgroup and those below it."""
     found: set[int] = set()
     for directory in cgroup_directories(name):
-        for members in directory.rglob("cgroup.procs"):
-            with contextlib.suppress(OSError):  # a cgroup that goes away while we look
-                found.update(int(line) for line in members.read_text().split())
+        # A cgroup may go away while we look: os.walk passes over it, as does the reading.
+        for path, _, _ in os.walk(directory):
+            with contextlib.suppress(OSError):
+                found.update(int(line) for line in (Path(path) / "cgroup.procs").read_text().split())
     return found - {0}
 
 
