@@ -84,6 +84,10 @@ class FakeApi:
             answer if callable(answer) else lambda _call: FakeReply(status, json.dumps(answer).encode())
         )
 
+    @staticmethod
+    def refusal(status: int, reason: str) -> FakeReply:
+        return FakeReply(status, json.dumps({"message": reason, "reason": reason}).encode())
+
     async def request(
         self,
         method: str,
@@ -162,7 +166,7 @@ class Cells:
         self.endpoints: dict[tuple[str, str], Endpoint] = {}
 
     async def add(self, namespace: str, pod: str, script: Script, *, uid: str = "") -> FakeKubelet:
-        kubelet = FakeKubelet(self._folder / f"{namespace}.{pod}.sock", script)
+        kubelet = FakeKubelet(self._folder / f"{len(self._servers)}.sock", script)
         self._servers.append(
             await asyncio.start_unix_server(kubelet.serve, str(kubelet.socket), ssl=self._context)
         )
