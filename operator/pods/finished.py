@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from kip.model.clock import from_rfc3339
-from kip.pods.tree import Pod, dig, items
+from kip.pods.tree import Pod, dig
 
 TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
 
@@ -28,7 +28,7 @@ def deletion_deadline(pod: Pod) -> datetime | None:
 
 def has_started(pod: Pod) -> bool:
     """A kubelet has written about its containers."""
-    return any(items(pod, "status", kind) for kind in ("containerStatuses", "initContainerStatuses"))
+    return any(dig(pod, "status", kind) for kind in ("containerStatuses", "initContainerStatuses"))
 
 
 def runs_to_completion(pod: Pod) -> bool:

@@ -1,0 +1,109 @@
+"""pod.elotl.co/*: right values, and the one thing said about each wrong one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kip.model.quantity import GIB
+from kip.pods.annotations import PREFIX, InvalidAnnotationError, Wishes, wishes
+
+
+def pod(**annotations: str) -> dict[str, Any]:
+    named = {PREFIX + key.replace("_", "-"): value for key, value in annotations.items()}
+    return {"metadata": {"name": "web", "namespace": "shop", "annotations": named}}
+
+
+def test_a_pod_without_any() -> None:
+    assert wishes({"metadata": {"annotations": None}}) == Wishes()
+    assert wishes(pod(cloud_route="10.0.0.0/8")) == Wishes()
+
+
+@pytest.mark.parametrize("name", ["m7i.large", "u-6tb1.metal", "c5*", "*.metal", "m*.large", "c7g.*"])
+def test_instance_types(name: str) -> None:
+    assert wishes(pod(instance_type=name)).instance_type == name
+
+
+@pytest.mark.parametrize(
+    ("text", "market"),
+    [("spot", "spot"), ("Spot", "spot"), (" on-demand ", "on-demand"), ("ON-DEMAND", "on-demand")],
+)
+def test_launch_types(text: str, market: str) -> None:
+    assert wishes(pod(launch_type=text)).market == market
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"), [("true", True), ("1", True), ("T", True), ("False", False), ("f", False)]
+)
+def test_private_ip_only_as_go_reads_booleans(text: str, flag: bool) -> None:
+    assert wishes(pod(private_ip_only=text)).private_ip_only is flag
+
+
+def test_the_others() -> None:
+    found = wishes(
+        pod(
+            volume_size="20Gi",
+            security_groups="sg-0a, sg-1b",
+            instance_profile="arn:aws:iam::123456789012:instance-profile/web",
+        )
+    )
+    assert found == Wishes(
+        volume_bytes=20 * GIB,
+        security_groups=("sg-0a", "sg-1b"),
+        instance_profile="arn:aws:iam::123456789012:instance-profile/web",
+    )
+
+
+TYPE = "expected an instance type like m7i.large, or a pattern like c7* or m*.large"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("instance_type", "m", TYPE),
+        ("instance_type", "*", TYPE),
+        ("instance_type", "large", TYPE),
+        ("instance_type", "", TYPE),
+        ("instance_type", "m5.large,c5.large", TYPE),
+        ("instance_type", "t1.micro", "instances of the t1 family cannot run a cell"),
+        ("instance_type", "t1*", "instances of the t1 family cannot run a cell"),
+        ("launch_type", "cheap", "expected spot or on-demand"),
+        ("launch_type", "dedicated", "dedicated hosts are not supported; expected spot or on-demand"),
+        ("volume_size", "20 GB", "expected a size like 20Gi"),
+        ("volume_size", "0", "expected a size like 20Gi"),
+        ("volume_size", "-5Gi", "expected a size like 20Gi"),
+        ("private_ip_only", "yes", "expected true or false"),
+        ("private_ip_only", "", "expected true or false"),
+        (
+            "security_groups",
+            "default",
+            "expected ids of security groups with commas between them, like sg-0123abcd,sg-4567cdef",
+        ),
+        (
+            "security_groups",
+            "sg-0a,",
+            "expected ids of security groups with commas between them, like sg-0123abcd,sg-4567cdef",
+        ),
+        ("instance_profile", "a role", "expected the name or the ARN of an instance profile"),
+        (
+            "instance_profile",
+            "arn:aws:iam::123456789012:role/web",
+            "expected the name or the ARN of an instance profile",
+        ),
+    ],
+)
+def test_a_wrong_value(name: str, value: str, said: str) -> None:
+    with pytest.raises(InvalidAnnotationError) as caught:
+        wishes(pod(**{name: value}))
+    key = PREFIX + name.replace("_", "-")
+    assert str(caught.value) == f"annotation {key}: {value!r} is not allowed: {said}"
+
+
+def test_all_wrong_ones_are_said() -> None:
+    with pytest.raises(InvalidAnnotationError) as caught:
+        wishes(pod(launch_type="x", volume_size="y"))
+    assert str(caught.value).splitlines() == [
+        "annotation pod.elotl.co/launch-type: 'x' is not allowed: expected spot or on-demand",
+        "annotation pod.elotl.co/volume-size: 'y' is not allowed: expected a size like 20Gi",
+    ]

@@ -1,0 +1,55 @@
+"""How far a pod is on the way to its end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from kip.pods.finished import deletion_deadline, has_started, is_deleted, is_finished, runs_to_completion
+
+
+@pytest.mark.parametrize(
+    ("phase", "finished"),
+    [
+        ("Succeeded", True),
+        ("Failed", True),
+        ("Running", False),
+        ("Pending", False),
+        ("Unknown", False),
+        (None, False),
+    ],
+)
+def test_is_finished(phase: str | None, finished: bool) -> None:
+    assert is_finished({"status": {"phase": phase}}) is finished
+    assert not is_finished({})
+
+
+def test_deletion() -> None:
+    pod = {"metadata": {"deletionTimestamp": "2026-01-02T03:04:05Z"}}
+    assert is_deleted(pod)
+    assert deletion_deadline(pod) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert not is_deleted({"metadata": {}})
+    assert deletion_deadline({"metadata": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "started"),
+    [
+        (None, False),
+        ({"phase": "Pending"}, False),
+        ({"containerStatuses": []}, False),
+        ({"containerStatuses": [{"name": "c"}]}, True),
+        ({"initContainerStatuses": [{"name": "i"}]}, True),
+    ],
+)
+def test_has_started(status: dict[str, Any] | None, started: bool) -> None:
+    assert has_started({"status": status}) is started
+
+
+@pytest.mark.parametrize(
+    ("policy", "ends"), [("Always", False), (None, False), ("OnFailure", True), ("Never", True)]
+)
+def test_runs_to_completion(policy: str | None, ends: bool) -> None:
+    assert runs_to_completion({"spec": {"restartPolicy": policy}}) is ends

@@ -1,0 +1,171 @@
+"""What a pod needs of its machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kip.model.quantity import GIB, MIB, QuantityError
+from kip.model.requirements import Part, Requirements
+from kip.pods.annotations import InvalidAnnotationError
+from kip.pods.requirements import requirements
+
+
+def container(name: str = "web", **requests: str) -> dict[str, Any]:
+    named = {key.replace("_", "-"): value for key, value in requests.items()}
+    return {"name": name, "resources": {"requests": named}}
+
+
+def pod(annotations: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "web", "namespace": "shop", "annotations": annotations}, "spec": spec}
+
+
+def test_a_pod_that_asks_for_nothing() -> None:
+    assert requirements(pod(containers=[{"name": "web"}])) == Requirements(sized=False)
+
+
+def test_where_the_numbers_come_from() -> None:
+    needs = requirements(
+        pod(
+            {"pod.elotl.co/volume-size": "20Gi"},
+            containers=[container(cpu="500m", memory="1Gi"), container("log", memory="256Mi")],
+            initContainers=[
+                container("migrate", cpu="2", memory="128Mi"),
+                {**container("proxy", cpu="100m"), "restartPolicy": "Always"},
+            ],
+            overhead={"cpu": "50m", "memory": "64Mi"},
+        )
+    )
+    assert needs.cpu_millis == 2050
+    assert needs.memory_bytes == 1344 * MIB
+    assert needs.volume_bytes == 20 * GIB
+    assert needs.parts == (
+        Part("container web", cpu_millis=500, memory_bytes=GIB),
+        Part("container log", memory_bytes=256 * MIB),
+        Part("sidecar proxy", cpu_millis=100),
+        Part("init container migrate, beyond the others", cpu_millis=1400),
+        Part("overhead", cpu_millis=50, memory_bytes=64 * MIB),
+        Part("annotation pod.elotl.co/volume-size", volume_bytes=20 * GIB),
+    )
+
+
+def test_what_is_set_for_the_whole_pod_is_its_own_reason() -> None:
+    needs = requirements(
+        pod(containers=[container(cpu="1", memory="1Gi")], resources={"requests": {"cpu": "3"}})
+    )
+    assert needs.parts == (
+        Part("container web", memory_bytes=GIB),
+        Part("pod as a whole", cpu_millis=3000),
+    )
+
+
+def test_gpus() -> None:
+    needs = requirements(pod(containers=[{"name": "c", "resources": {"limits": {"nvidia.com/gpu": "2"}}}]))
+    assert needs.gpus == 2
+    assert needs.sized
+    assert needs.parts == (Part("container c", gpus=2),)
+
+
+def test_ephemeral_storage_makes_the_volume_larger_than_itself() -> None:
+    needs = requirements(pod(containers=[container(ephemeral_storage="50Gi")]))
+    # 50 for the pod, 10 for system and image, 1 for the kubelet, and a tenth stays free.
+    assert needs.volume_bytes == -(-61 * GIB * 10 // 9)
+    assert not needs.sized
+
+
+def test_the_larger_volume_counts() -> None:
+    large = requirements(
+        pod({"pod.elotl.co/volume-size": "1Ti"}, containers=[container(ephemeral_storage="50Gi")])
+    )
+    small = requirements(
+        pod({"pod.elotl.co/volume-size": "1Gi"}, containers=[container(ephemeral_storage="50Gi")])
+    )
+    assert large.volume_bytes == 1024 * GIB
+    assert small.volume_bytes > 50 * GIB
+
+
+def test_annotations_and_selectors() -> None:
+    needs = requirements(
+        pod(
+            {
+                "pod.elotl.co/instance-type": "c7g*",
+                "pod.elotl.co/launch-type": "spot",
+                "pod.elotl.co/private-ip-only": "true",
+                "pod.elotl.co/security-groups": "sg-0a",
+                "pod.elotl.co/instance-profile": "web",
+            },
+            containers=[container(cpu="1")],
+            nodeSelector={"kubernetes.io/arch": "arm64"},
+        )
+    )
+    assert needs.instance_type == "c7g*"
+    assert needs.market == "spot"
+    assert needs.private_ip_only is True
+    assert needs.security_groups == ("sg-0a",)
+    assert needs.instance_profile == "web"
+    assert needs.architectures == {"arm64"}
+
+
+def test_fractions_are_rounded_up() -> None:
+    needs = requirements(pod(containers=[container(cpu="100u", memory="1.5")]))
+    assert (needs.cpu_millis, needs.memory_bytes) == (1, 2)
+
+
+def test_what_is_wrong_is_said() -> None:
+    with pytest.raises(InvalidAnnotationError):
+        requirements(pod({"pod.elotl.co/launch-type": "x"}, containers=[]))
+    with pytest.raises(QuantityError):
+        requirements(pod(containers=[container(cpu="much")]))
+
+
+@pytest.mark.parametrize(
+    ("needs", "text"),
+    [
+        (Requirements(cpu_millis=1500, memory_bytes=GIB, gpus=1), "1500m CPU, 1Gi memory, 1 GPU"),
+        (Requirements(gpus=2), "2 GPUs"),
+        (Requirements(), "nothing in particular"),
+    ],
+)
+def test_in_words(needs: Requirements, text: str) -> None:
+    assert str(needs) == text
+
+
+AMOUNTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "cpu": st.integers(0, 4000).map("{}m".format),
+        "memory": st.integers(0, 4096).map("{}Mi".format),
+    },
+)
+
+
+@given(
+    st.lists(AMOUNTS, max_size=3), st.lists(st.tuples(st.booleans(), AMOUNTS), max_size=4), AMOUNTS, AMOUNTS
+)
+def test_the_parts_add_up(
+    containers: list[dict[str, str]],
+    inits: list[tuple[bool, dict[str, str]]],
+    overhead: dict[str, str],
+    whole: dict[str, str],
+) -> None:
+    needs = requirements(
+        pod(
+            containers=[{"name": f"c{i}", "resources": {"requests": r}} for i, r in enumerate(containers)],
+            initContainers=[
+                {
+                    "name": f"i{i}",
+                    "resources": {"requests": r},
+                    **({"restartPolicy": "Always"} if restarted else {}),
+                }
+                for i, (restarted, r) in enumerate(inits)
+            ],
+            overhead=overhead,
+            resources={"requests": whole},
+        )
+    )
+    assert sum(part.cpu_millis for part in needs.parts) == needs.cpu_millis
+    assert sum(part.memory_bytes for part in needs.parts) == needs.memory_bytes
+    assert all(part.cpu_millis >= 0 and part.memory_bytes >= 0 for part in needs.parts)
