@@ -1,0 +1,1 @@
+"""ClusterIP Services of a cell, as an nft ruleset. Pure."""
