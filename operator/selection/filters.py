@@ -64,7 +64,7 @@ def by_name(found: Candidates, needs: Requirements) -> Filtered:
             return "no instance type is known"
         # The first letter is seldom the wrong one, and comparing with all names takes ten times as long.
         alike = [c.name for c in found if wanted and c.name[0] == wanted[0]]
-        near = difflib.get_close_matches(wanted or "", alike, n=3)
+        near = difflib.get_close_matches(wanted or "", alike, n=2, cutoff=0.75)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         verb = "matches" if is_pattern(wanted) else "is called"
         return f"none of {len(found):,} instance types {verb} {wanted}{hint}"
