@@ -94,15 +94,13 @@ def _directories() -> Iterator[Path]:
 
 
 def read_manifests(directories: Iterable[Path]) -> Iterator[Object]:
-    """The objects of the types in `crds/*.yaml` and of the permissions in `deploy/rbac.yaml`, where there.
+    """The types in `crds/`, the operator's account and permissions in `deploy/`, where there.
 
     Raises:
         WorldError: a file is not YAML, or holds something that is no Kubernetes object.
     """
     for directory in directories:
-        for path in sorted(directory.glob("rbac.yaml" if directory.name == "deploy" else "*.yaml")):
-            if path.name == "kustomization.yaml":
-                continue
+        for path in sorted(found for found in directory.glob("*.yaml") if _is_wanted(found)):
             try:
                 documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
             except yaml.YAMLError as error:
@@ -110,6 +108,12 @@ def read_manifests(directories: Iterable[Path]) -> Iterator[Object]:
             for document in documents:
                 _check(document, path)
                 yield document
+
+
+def _is_wanted(path: Path) -> bool:
+    if path.parent.name == "deploy":
+        return path.name in {"rbac.yaml", "serviceaccount.yaml"}
+    return path.name != "kustomization.yaml"
 
 
 def _check(document: Any, path: Path) -> None:

@@ -37,7 +37,7 @@ def remove(world: World) -> None:
             remove_namespace(namespace)
         traces.detach_loops_below(world.state)
         traces.unmount_below(world.state)
-    _remove_directory(world.state)
+    _remove_directory(world)
 
 
 def _empty(world: World) -> None:
@@ -68,11 +68,17 @@ def _inside(world: World) -> Iterator[int]:
                     yield int(entry.name)
 
 
-def _remove_directory(directory: Path) -> None:
+def _remove_directory(world: World) -> None:
     # Removing through a mount would remove what is mounted: below a machine's root, the host's own /usr.
-    if mounted := traces.mounts_below(directory):
-        raise WorldError(f"{directory} is not removed: still mounted there: {', '.join(map(str, mounted))}")
-    if directory.exists():
-        shutil.rmtree(directory)
+    if mounted := traces.mounts_below(world.state):
+        raise WorldError(f"{world.state} is not removed: still mounted there: {', '.join(map(str, mounted))}")
+    for entry in world.state.glob("*") if world.state.exists() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry != world.record:
+            entry.unlink()
+    # Last, so that a removal that is interrupted can be taken up again with all that is known.
+    if world.state.exists():
+        shutil.rmtree(world.state)
     with contextlib.suppress(OSError):  # other worlds are in it
-        directory.parent.rmdir()
+        world.state.parent.rmdir()

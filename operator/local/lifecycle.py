@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -100,22 +101,31 @@ def _start(parts: Sequence[Part], progress: Progress) -> None:
 
 
 def down(name: str = DEFAULT_NAME, progress: Progress | None = None) -> bool:
-    """Ends the world and removes every trace of it. Returns False when there was none.
+    """Ends the world and removes every trace of it, its record lost or not. Returns False when there was none.
 
     Raises:
         WorldError: something does not end or is still in use.
     """
     shown = progress or Silent()
-    world = World.find(name)
-    if world is None:
-        return False
+    world = _recorded_or_not(name)
     _check_user(world)
+    processes = Processes(world)
+    if not (world.state.exists() or processes.all()):
+        return False
     with world.exclusively():
         with shown.step("end all processes"):
-            stop_all(Processes(world).all(), _LAST_WORDS)
+            stop_all(processes.all(), _LAST_WORDS)
         with shown.step(f"remove {world.state}"):
             leftovers.remove(world)
     return True
+
+
+def _recorded_or_not(name: str) -> World:
+    """The world of that name; where its record is lost or damaged, what can be said of it without."""
+    with contextlib.suppress(WorldError):
+        if world := World.find(name):
+            return world
+    return World.unrecorded(name)
 
 
 def status(world: World) -> list[PartStatus]:

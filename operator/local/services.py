@@ -62,7 +62,12 @@ class Aws(_Module):
 
     def flags(self) -> list[str]:
         """Its VPC is the world's; addresses of an ordinary node's pods are given to no instance."""
-        return [*super().flags(), f"--cidr={self.world.cidr}", f"--withhold={self.world.node_pods}"]
+        return [
+            *super().flags(),
+            f"--cidr={self.world.cidr}",
+            f"--withhold={self.world.node_pods}",
+            f"--region={provider.REGION}",
+        ]
 
     def answer(self) -> str | None:
         """It is ready as soon as it listens."""
@@ -137,13 +142,13 @@ class Operator(ProcessPart):
     needs = ("cluster", "aws")
 
     def start(self) -> None:
-        """Its configuration is made the first time."""
+        """Writes its configuration, unless there is one (it may have been edited), and starts it."""
         provider.write(self.world)
         super().start()
 
     def command(self) -> Command:
         """As in a cluster, with a kubeconfig in place of the pod's service account."""
-        argv = (sys.executable, "-m", "kip.cli", "run", "--config", str(self.world.provider_config))
+        argv = (sys.executable, "-m", "kip", "run", "--config", str(self.world.provider_config))
         environment = {"KUBECONFIG": str(self.world.operator_kubeconfig)}
         return Command(self.name, argv, environment)
 

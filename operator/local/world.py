@@ -76,9 +76,15 @@ class World:
 
     @classmethod
     def find(cls, name: str = DEFAULT_NAME) -> World | None:
-        """The world of that name if it was made, whether or not it is up."""
+        """The world of that name if it was made, whether or not it is up. Raises WorldError: it is damaged."""
         check_name(name)
         return _read(states_directory() / name)
+
+    @classmethod
+    def unrecorded(cls, name: str) -> World:
+        """A world of that name whose record is lost: enough to find and remove what is left of it, no more."""
+        check_name(name)
+        return cls(name, states_directory() / name, _NETWORKS[0], os.geteuid() == 0, {})
 
     @contextlib.contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -93,7 +99,7 @@ class World:
             {"name": self.name, "cidr": str(self.cidr), "rooted": self.rooted, "ports": dict(self.ports)},
             indent=2,
         )
-        write_atomically(self.state / "world.json", text + "\n")
+        write_atomically(self.record, text + "\n")
 
     @property
     def host_address(self) -> IPv4Address:
@@ -127,6 +133,11 @@ class World:
         """The part's address as a URL without a path: `http://10.77.0.1:5000`."""
         host, port = self.address(part)
         return f"{scheme}://{host}:{port}"
+
+    @property
+    def record(self) -> Path:
+        """What `World.find` reads; the last of a world's files to go."""
+        return self.state / "world.json"
 
     @property
     def logs(self) -> Path:

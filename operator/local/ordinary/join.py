@@ -22,13 +22,13 @@ from kip.local.build import KUBERNETES, program
 from kip.local.ordinary.userdata import PROXY_PROGRAM, Node, cloud_config
 from kip.local.pki import ControlPlanePki
 from kip.local.progress import Progress
+from kip.local.provider import REGION
 from kip.local.waiting import until
 from kip.local.world import World, WorldError
 
 NODE = "node-0"
 
 _TAG = {"kip-local/node": NODE}
-_REGION = "us-east-1"
 _TYPE = "m5.large"  # 2 processors and 8 GiB: room for a few dozen small pods
 _IMAGES = ImageSpec(filters={"name": ("amazon-eks-node-al2023-x86_64-standard-*",)})
 _PACKAGES = (packages.Package("containernetworking-plugins", "/usr/lib/cni/bridge"),)
@@ -75,7 +75,7 @@ class _Ec2:
 async def _ec2(world: World) -> AsyncIterator[_Ec2]:
     # The local endpoint asks for a signature and does not check whose.
     settings = SdkSettings(
-        region=_REGION, endpoint_url=world.url("aws"), access_key_id="local", secret_access_key="local"
+        region=REGION, endpoint_url=world.url("aws"), access_key_id="local", secret_access_key="local"
     )
     try:
         async with open_ec2(settings) as sdk:

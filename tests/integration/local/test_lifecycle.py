@@ -80,11 +80,15 @@ def test_what_was_killed_comes_back_with_what_it_kept(name: str) -> None:
     assert lifecycle.down(name) is False
 
 
-def test_down_needs_no_record(name: str) -> None:
+@pytest.mark.parametrize("lost", ["run", "world.json", "."])
+def test_down_needs_no_record(name: str, lost: str) -> None:
     world = lifecycle.up(name, only=["etcd"])
-    shutil.rmtree(world.run)
+    if (world.state / lost).is_dir():
+        shutil.rmtree(world.state / lost)
+    else:
+        (world.state / lost).write_text("{")
     assert Processes(world).all()
-    lifecycle.down(name)
+    assert lifecycle.down(name)
     assert remains(world) == []
 
 
