@@ -27,7 +27,7 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 #: The way of a pod to its start, in order; each is measured from the pod's creation.
 START_STAGES = ("cell_created", "launch_requested", "launched", "reachable", "connected", "shown", "running")
 
-# Fine where the goals are (README, "Numbers"): 150 and 500 ms to the launch, some seconds from there; coarse up to
+# Fine where the goals are: 150 and 500 ms to the launch, some seconds from there; coarse up to
 # the timeouts.
 _START_BUCKETS = (0.05, 0.1, 0.15, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600)
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
