@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,8 @@ from kip.node.keeper import NodeKeeper
 from kip.node.object import NodeOptions
 from kip.observe.metrics import Metrics
 from kip.pods import eligibility
-from kip.services.ruleset import render as render_services
+from kip.services.model import service_from, slice_from
+from kip.services.ruleset import ruleset
 from kip.tunnel.pool import TunnelPool
 
 log = structlog.get_logger(__name__)
@@ -109,7 +110,10 @@ class NodeServing:
         self._cells = Cells(client, node_name)
         self._informers = self._shared_informers()
         self._rules = ServiceRules(
-            render_services, self._informers["services"].items, self._informers["endpointslices"].items, clock
+            _service_ruleset,
+            self._informers["services"].items,
+            self._informers["endpointslices"].items,
+            clock,
         )
         self._health = CloudHealth(self._network, clock, changed=self._poke_node)
         self._keeper = NodeKeeper(client, clock, self._node_options(), health=lambda: self._health.health)
@@ -398,3 +402,8 @@ class NodeServing:
             clock=around.clock,
             metrics=around.metrics.kubelet,
         )
+
+
+def _service_ruleset(services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]]) -> str:
+    """The nft ruleset for all cells, from objects as the API server has them."""
+    return ruleset(filter(None, map(service_from, services)), filter(None, map(slice_from, slices)))

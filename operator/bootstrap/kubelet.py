@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kip.bootstrap.layout import HELD_API_PORT, KUBELET_PORT, OPERATOR_CA, TOKEN
+from kip.bootstrap.layout import API_PORT, HELD_API_PORT, KUBELET_PORT, OPERATOR_CA
 from kip.bootstrap.options import BootstrapOptions
 
 # As nodeadm writes them (nodeadm/internal/kubelet/image-credential-provider.go, 2026-07).
@@ -82,14 +82,22 @@ def configuration(options: BootstrapOptions) -> str:
 
 
 def kubeconfig() -> str:
-    """The kubelet's API server is the held port on the loopback; the token file is made by the cell at boot."""
+    """The kubelet's way to its API; the boot script puts the cell's token in the place of `@TOKEN@`.
+
+    The token goes into a proxy's address and not into `users`, because client-go reads no credentials for a server
+    without TLS (clientcmd, `IsConfigTransportTLS`): it sends them as Proxy-Authorization, and keeps them out of every
+    message. The proxy is the held port on the loopback, behind which the tunnel and the operator are.
+    """
+    cluster = {
+        "server": f"http://127.0.0.1:{API_PORT}",
+        "proxy-url": f"http://cell:@TOKEN@@127.0.0.1:{HELD_API_PORT}",
+    }
     return _json(
         {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "kip", "cluster": {"server": f"http://127.0.0.1:{HELD_API_PORT}"}}],
-            "users": [{"name": "cell", "user": {"tokenFile": TOKEN}}],
-            "contexts": [{"name": "kip", "context": {"cluster": "kip", "user": "cell"}}],
+            "clusters": [{"name": "kip", "cluster": cluster}],
+            "contexts": [{"name": "kip", "context": {"cluster": "kip"}}],
             "current-context": "kip",
         }
     )

@@ -58,7 +58,8 @@ class Dispatcher:
     def _authenticate(self, request: web.BaseRequest) -> None:
         if request.raw_path in _ANONYMOUS:
             return
-        if not self._session.token.matches(request.headers.get("Authorization")):
+        headers = request.headers
+        if not self._session.token.matches(headers.get("Authorization"), headers.get("Proxy-Authorization")):
             raise unauthorized()
         self._session.note_request()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 # What an attacker on the cell who is not root would have to guess. Shorter tokens are a caller's mistake.
 _MIN_TOKEN = 16
+# The user in the proxy address of a cell's kubeconfig (kip.bootstrap.kubelet).
+_PROXY_USER = "cell"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,19 +36,25 @@ class CellIdentity:
 class Token:
     """A bearer token that only root on the cell can read."""
 
-    __slots__ = ("_expected",)
+    __slots__ = ("_basic", "_bearer")
 
     def __init__(self, secret: str) -> None:
         """Raises ValueError for a token too short to be one, or not plain ASCII."""
         if len(secret) < _MIN_TOKEN or not secret.isascii() or not secret.isprintable():
             raise ValueError(f"a cell's token needs at least {_MIN_TOKEN} printable ASCII characters")
-        self._expected = f"Bearer {secret}".encode()
+        self._bearer = f"Bearer {secret}".encode()
+        self._basic = b"Basic " + base64.b64encode(f"{_PROXY_USER}:{secret}".encode())
 
     def __repr__(self) -> str:
         return "Token(…)"
 
-    def matches(self, authorization: str | None) -> bool:
-        """Compare an Authorization header without telling by the time it takes how much of it was right."""
-        return authorization is not None and hmac.compare_digest(
-            authorization.encode(errors="surrogateescape"), self._expected
-        )
+    def matches(self, authorization: str | None, proxy_authorization: str | None = None) -> bool:
+        """Whether either header has it, without telling by the time it takes how much of it was right.
+
+        Kubelets bring it as Proxy-Authorization, because client-go sends no bearer token to a server without TLS.
+        """
+        return _equal(authorization, self._bearer) or _equal(proxy_authorization, self._basic)
+
+
+def _equal(header: str | None, expected: bytes) -> bool:
+    return header is not None and hmac.compare_digest(header.encode(errors="surrogateescape"), expected)

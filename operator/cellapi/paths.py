@@ -17,6 +17,8 @@ _MAX_PARAMETERS = 16
 # What names of Kubernetes objects are made of, and a colon for names such as system:node. No percent sign: no name
 # needs one, so an encoded character can only be an attempt to have a path read in two ways.
 _SEGMENT = re.compile(r"[A-Za-z0-9._:-]{1,253}", re.ASCII)
+# A kubelet takes us for an HTTP proxy in front of its API server (see Token), so it names that in each request.
+_AS_PROXY = "http://127.0.0.1:6443"
 _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 
 
@@ -35,7 +37,7 @@ def parse(raw: str) -> Target:
     `raw` is what stood in the request line. Refused are relative, empty, over-long and dot segments, percent
     encoding in the path, fragments, parameters given twice and control characters.
     """
-    path, _, query = raw.partition("?")
+    path, _, query = raw.removeprefix(_AS_PROXY).partition("?")
     if len(path) > _MAX_PATH or len(query) > _MAX_QUERY:
         raise bad_request(f"the path may have {_MAX_PATH} characters and the query {_MAX_QUERY}")
     segments = tuple(path.split("/")[1:])

@@ -145,7 +145,8 @@ class Launch:
         if instance is not None:
             return await self._launched(cell, pod, instance)
         age_s = (self._tools.clock.now() - intent.requested_at).total_seconds()
-        if spec is None and age_s < _NEVER_RECEIVED_S:
+        repeated = spec is not None and spec.digest() == intent.parameters_sha256
+        if not repeated and age_s < _NEVER_RECEIVED_S:
             return cell, Wait(5.0, "looking for the instance of an interrupted launch")
         return replace(cell, intent=None, attempt=cell.attempt + 1), Wait(
             0.05, "the launch brought no instance"

@@ -24,9 +24,11 @@ fi
 # Secrets of this cell alone: user data is the same for many cells, and pods can read it.
 cd /etc/kip
 if [ ! -s token ]; then
-    head -c 32 /dev/urandom | base64 -w0 >token.new
+    od -An -vtx1 -N32 /dev/urandom | tr -d ' \n' >token.new
     mv token.new token
 fi
+sed "s/@TOKEN@/$(<token)/" kubeconfig.in >kubeconfig.new
+mv kubeconfig.new kubeconfig
 if [ ! -s own_host_key.pub ]; then
     rm -f ssh_host_ed25519_key.next ssh_host_ed25519_key.next.pub
     ssh-keygen -q -t ed25519 -N '' -C '' -f ssh_host_ed25519_key.next
