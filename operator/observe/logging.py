@@ -93,8 +93,15 @@ def _renderers(*, as_text: bool, colors: bool) -> list[Processor]:
         structlog.processors.format_exc_info,
         redact,
         structlog.processors.EventRenamer("message"),
+        _as_read,
         structlog.processors.JSONRenderer(default=str),
     ]
+
+
+def _as_read(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """When, how bad, what: people read JSON lines too."""
+    first = {key: event[key] for key in ("time", "level", "message", "logger") if key in event}
+    return first | event
 
 
 def _object_of_kopf(_logger: object, _method: str, event: EventDict) -> EventDict:

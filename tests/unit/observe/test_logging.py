@@ -41,6 +41,7 @@ def test_a_json_line() -> None:
     configure("json", "info", stream=out)
     structlog.get_logger("kip.cells").info("launched", cell="kip-1", attempt=2)
     (line,) = lines(out)
+    assert list(line)[:4] == ["time", "level", "message", "logger"]
     assert line.pop("time").endswith("Z")
     assert line == {
         "message": "launched",
