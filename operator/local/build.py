@@ -158,7 +158,7 @@ def run_go(log: Path, *arguments: str, directory: Path, environment: Mapping[str
             ["go", *arguments],
             cwd=directory,
             # The compiled program runs on cells too: no C library that may differ there.
-            env={**os.environ, "CGO_ENABLED": "0", **(environment or {})},
+            env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
