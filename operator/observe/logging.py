@@ -101,7 +101,7 @@ def _renderers(*, as_text: bool, colors: bool) -> list[Processor]:
 def _as_read(_logger: object, _method: str, event: EventDict) -> EventDict:
     """When, how bad, what: people read JSON lines too."""
     first = {key: event[key] for key in ("time", "level", "message", "logger") if key in event}
-    return first | event
+    return {**first, **event}
 
 
 def _object_of_kopf(_logger: object, _method: str, event: EventDict) -> EventDict:
