@@ -19,7 +19,7 @@ from kip.kubelet.directory import Endpoint
 from kip.kubelet.http1 import Answer, HttpError
 from kip.kubelet.keptformat import KeptLog, KeptPod
 from kip.kubelet.logoptions import LogOptions, parse
-from kip.kubelet.ports import ApiClient, CellTls, Reply
+from kip.kubelet.ports import ApiClient, CellTls
 from kip.kubelet.routes import PodRoute
 from kip.model.clock import Clock, from_rfc3339
 
@@ -34,6 +34,9 @@ _NOT_READ = "its log could not be read before the instance was terminated"
 # A sweep may have been given a list of pods that is older than the newest Secret.
 _SWEEP_SPARES = timedelta(minutes=5)
 _PAGE = "500"
+# Creates or replaces in one request; JSON is YAML.
+_APPLY_PATCH = "application/apply-patch+yaml"
+_FIELD_MANAGER = "kip"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -155,17 +158,19 @@ class KeptLogs:
         return KeptLog(container, previous, b"", refusal=refusal)
 
     async def _store(self, secret: dict[str, Any], *, complete: bool) -> None:
+        """Write the Secret; an incomplete one must not replace that of an earlier try, which may have more."""
         body = msgspec.json.encode(secret)
-        reply = await self._send("POST", self._path, body)
-        if reply.status == 409:
-            if not complete:
-                return  # an earlier try may have had more
-            reply = await self._send("PUT", f"{self._path}/{secret['metadata']['name']}", body)
-        if reply.status >= 300:
+        if complete:
+            path = f"{self._path}/{secret['metadata']['name']}"
+            apply = {"fieldManager": _FIELD_MANAGER, "force": "true"}
+            reply = await self._api.request("PATCH", path, params=apply, body=body, content_type=_APPLY_PATCH)
+        else:
+            params = {"fieldManager": _FIELD_MANAGER}
+            reply = await self._api.request(
+                "POST", self._path, params=params, body=body, content_type="application/json"
+            )
+        if reply.status >= 300 and (complete or reply.status != 409):
             raise from_reply(reply.status, reply.body)
-
-    async def _send(self, method: str, path: str, body: bytes) -> Reply:
-        return await self._api.request(method, path, body=body, content_type="application/json")
 
     async def _by_uid(self, uid: str) -> dict[str, Any] | None:
         return await self._read(f"{self._path}/{keptformat.secret_name(uid)}", {})

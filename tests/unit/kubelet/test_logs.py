@@ -41,6 +41,8 @@ class Secrets:
         self.api, self.clock = api, clock
         self.objects: dict[str, Any] = {}
         api.on("POST", SECRETS, self.create)
+        for uid in ("uid-web-0", "old", "new"):
+            api.on("PATCH", f"{SECRETS}/kip-logs-{uid}", lambda call: self.put(call.body))
         api.on("GET", SECRETS, self.list)
 
     def create(self, call: Any) -> Any:
@@ -55,12 +57,11 @@ class Secrets:
         secret["metadata"].setdefault("creationTimestamp", to_rfc3339(self.clock.now()))
         self.objects[name] = secret
         self.api.on("GET", f"{SECRETS}/{name}", lambda _call: self.objects[name])
-        self.api.on("PUT", f"{SECRETS}/{name}", lambda call: self.put(call.body))
         self.api.on("DELETE", f"{SECRETS}/{name}", lambda _call: self.remove(name))
         return secret
 
     def remove(self, name: str) -> Any:
-        for method in ("GET", "PUT", "DELETE"):
+        for method in ("GET", "DELETE"):
             del self.api.routes[method, f"{SECRETS}/{name}"]
         return self.objects.pop(name)
 
@@ -243,7 +244,9 @@ async def test_a_cell_that_gives_nothing_stores_nothing(kept: KeptLogs, cells: A
 
 async def test_a_refused_secret_is_an_error(kept: KeptLogs, cells: Any, api: Any, secrets: Secrets) -> None:
     await cells.add("ns", "web-0", kubelet_with(TEXTS))
-    api.on("POST", SECRETS, {"message": "exceeded quota", "reason": "Forbidden"}, 403)
+    api.on(
+        "PATCH", f"{SECRETS}/kip-logs-uid-web-0", {"message": "exceeded quota", "reason": "Forbidden"}, 403
+    )
     with pytest.raises(ApiError, match="exceeded quota"):
         await kept.keep(cells.find("ns", "web-0"), POD)
 
