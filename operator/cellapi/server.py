@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 # sun_path has 108 bytes on Linux, the closing zero included.
 _MAX_SOCKET_PATH = 107
 _BACKLOG = 64
+# For handlers to notice that they were cancelled.
+_ABORT_S = 5.0
 # A kubelet's longest header is its bearer token.
 _MAX_HEADER_BYTES = 4096
 _MAX_HEADERS = 32
@@ -108,8 +110,7 @@ class CellApi:
             self._sessions.pop(identity.cell_uid, None)
             listening.close()
             session.socket_path.unlink(missing_ok=True)
-            # Not waiting for requests: a watch would go on for minutes, and the tunnel is going away anyway.
-            await server.shutdown(timeout=0)
+            await server.abort()
 
         session.on_close(stop)
         return session
@@ -153,9 +154,11 @@ def _bind(path: Path) -> socket.socket:
 class _CellServer(web.Server):
     """HTTP for one cell. Connections beyond the limit are closed before they say anything."""
 
-    def __init__(self, handler: Any, limits: Limits) -> None:
+    def __init__(
+        self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limits: Limits
+    ) -> None:
         super().__init__(
-            handler,
+            self._tracked,
             # A watch ends with its connection, not at its next event.
             handler_cancellation=True,
             keepalive_timeout=limits.idle_s,
@@ -168,9 +171,30 @@ class _CellServer(web.Server):
             access_log=None,
             logger=_SILENT,
         )
+        self._handle = handle
         self._limit = limits.connections
+        self._running: set[asyncio.Task[Any]] = set()
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if len(self._connections) > self._limit:
             transport.abort()
+
+    async def _tracked(self, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            return await self._handle(request)
+        finally:
+            self._running.discard(task)
+
+    async def abort(self) -> None:
+        """End every connection now. (`shutdown` would wait for open watches: a timeout of 0 means none to it.)"""
+        running = self._running - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        for transport in list(self._connections.values()):
+            transport.abort()
+        if running:
+            await asyncio.wait(running, timeout=_ABORT_S)
