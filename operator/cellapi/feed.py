@@ -45,6 +45,7 @@ class Feed:
         """How many entries there have ever been: the number of the next one."""
         self._from: int | None = None
         """The history is complete for watches that begin at this resourceVersion or later."""
+        self._position = 0
         self._changed = Signal()
         self._lists: dict[str, bytes] = {}
         self._lists_at = ""
@@ -60,17 +61,18 @@ class Feed:
                 self._append(*await queue.get())
 
     def _append(self, event: str, obj: Object) -> None:
-        # The informer may be further than the event: then the position is too high, and a watch that begins
-        # between the two is told the change although its list had it. Never the other way round: an object that a
-        # new list of the informer lacked is told as DELETED in its last known version, which can be old.
-        position = self._informer.resource_version
         metadata = obj["metadata"]
         if event == "DELETED":
-            metadata = {**metadata, "resourceVersion": position}
+            # What a new list of the informer lacked is told in its last known version, which can be older than lists
+            # that still had it. The informer may be further than this event by now, but never less far: at worst a
+            # watch that begins in between is told a deletion that its list knew of.
+            metadata = {**metadata, "resourceVersion": self._informer.resource_version}
+        position = max(self._position, int(metadata["resourceVersion"]))
+        self._position = position
         obj = {**obj, "kind": self._kind, "apiVersion": self._api_version, "metadata": metadata}
         if len(self._history) == _HISTORY:
             self._from = max(self._from or 0, self._history[0].position)
-        self._history.append(_Entry(int(position), obj, event_line(event, msgspec.json.encode(obj))))
+        self._history.append(_Entry(position, obj, event_line(event, msgspec.json.encode(obj))))
         self._told += 1
         self._changed.fire()
 

@@ -173,7 +173,7 @@ class _CellServer(web.Server):
         )
         self._handle = handle
         self._limit = limits.connections
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[Any] | None] = set()
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
@@ -182,7 +182,6 @@ class _CellServer(web.Server):
 
     async def _tracked(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
-        assert task is not None
         self._running.add(task)
         try:
             return await self._handle(request)
@@ -191,7 +190,7 @@ class _CellServer(web.Server):
 
     async def abort(self) -> None:
         """End every connection now. (`shutdown` would wait for open watches: a timeout of 0 means none to it.)"""
-        running = self._running - {asyncio.current_task()}
+        running = {task for task in self._running if task is not None and task is not asyncio.current_task()}
         for task in running:
             task.cancel()
         for transport in list(self._connections.values()):

@@ -77,6 +77,7 @@ class ShadowNode:
             merged["metadata"][key] = before[key]
         # As for the status subresource of a real Node: whatever is sent, the spec stays.
         merged["spec"] = node["spec"]
+        _raise_to(self._needs, merged["status"])
         if merged != node:
             self._store(merged)
 
@@ -97,7 +98,6 @@ class ShadowNode:
             self._store(node)
 
     def _store(self, node: Object) -> None:
-        _raise_to(self._needs, node["status"])
         version = self._versions.next()
         node["metadata"]["resourceVersion"] = version
         encoded = msgspec.json.encode(node)
