@@ -110,7 +110,13 @@ def test_the_program_that_starts_all_is_written_last() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [layout.HOST_KEY, layout.AUTHORIZED_KEYS, layout.KUBECONFIG, "/etc/ssh/sshd_config.d/00-kip.conf"]
+    "path",
+    [
+        layout.HOST_KEY,
+        layout.AUTHORIZED_KEYS,
+        layout.KUBECONFIG_TEMPLATE,
+        "/etc/ssh/sshd_config.d/00-kip.conf",
+    ],
 )
 def test_keys_and_what_names_them_are_roots_alone(path: str) -> None:
     assert files_of(plain_user_data(options()))[path]["permissions"] == "0600"
