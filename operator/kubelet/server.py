@@ -24,6 +24,7 @@ from kip.model.clock import Clock
 log = structlog.get_logger(__name__)
 
 _HANDSHAKE_S = 10.0
+_IDLE_S = 30.0
 _HEAD_S = 10.0
 
 
@@ -122,7 +123,7 @@ class KubeletServer:
     async def _serve(self, caller: TlsStream) -> None:
         """Read the request and see to it that it is answered; raises OSError when a side broke off meanwhile."""
         started = self._clock.monotonic()
-        what = "none"
+        what = "other"
         try:
             request = await _read_request(caller)
             if request is None:
@@ -176,7 +177,9 @@ class KubeletServer:
 
 
 async def _read_request(caller: TlsStream) -> Request | None:
-    """The request, None if the caller left without one; raises HttpError 400, 408 or 431."""
+    """The request, None if the caller has none; raises HttpError 400, 408 or 431."""
+    if not await _speaks(caller):
+        return None
     try:
         async with asyncio.timeout(_HEAD_S):
             raw = await read_head(caller)
@@ -185,6 +188,21 @@ async def _read_request(caller: TlsStream) -> Request | None:
         raise HttpError(400, str(error)) from error
     except TimeoutError as error:
         raise HttpError(408, f"no complete request within {_HEAD_S:.0f} s") from error
+
+
+async def _speaks(caller: TlsStream) -> bool:
+    """Whether anything comes. Nothing is said to those who say nothing.
+
+    Go's HTTP client dials ahead and may not use the connection after all; an answer on it would be a complaint in the
+    API server's log.
+    """
+    try:
+        async with asyncio.timeout(_IDLE_S):
+            first = await caller.read()
+    except TimeoutError:
+        return False
+    caller.unread(first)
+    return bool(first)
 
 
 async def _tell(caller: TlsStream, answer: Answer) -> int:

@@ -361,6 +361,14 @@ async def test_bad_requests_are_answered(
     writer.close()
 
 
+async def test_who_says_nothing_is_told_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_IDLE_S", 0.2)
+    reader, writer = await world.connect()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+    assert world.counted.answers == []
+
+
 async def test_a_connection_without_tls_or_words_is_closed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
