@@ -20,6 +20,7 @@ from kip.local.room.ami import Ami, Sources, prepare
 from kip.local.room.cleanup import only_room, ready_path
 from kip.local.room.imds import MetadataService, serve
 from kip.local.room.instances import ControlApi
+from kip.local.room.preflight import check_host
 from kip.local.room.room import Room
 from kip.local.world import World, WorldError
 
@@ -41,9 +42,10 @@ async def run(world: World) -> None:
     """Runs the world's room until SIGTERM or SIGINT; its machines run on.
 
     Raises:
-        WorldError: another room runs, or the machine image cannot be made.
+        WorldError: no machine can be booted here, another room runs, or the machine image cannot be made.
         OSError: the metadata service's address is taken, or the world's network is not up.
     """
+    check_host(world)
     with only_room(world):
         images = world.state / "ami"
         ami = await asyncio.to_thread(prepare, images, sources(world))

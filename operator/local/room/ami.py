@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from kip.local.room import debs, units, userdata
+from kip.local.room import cloudinit, debs, units, userdata
 from kip.local.room.store import import_images
 from kip.local.world import WorldError
 
@@ -37,8 +37,8 @@ shells skel ssl terminfo timezone xattr.conf
 # AL2023's cloud-init makes this user; root may not log in with the instance's key pair.
 _USER = ("ec2-user", 1000, "/home/ec2-user")
 # Users of services whose package may have been unpacked only: its own script, which adds them, did not run.
-_SERVICE_USERS = {"sshd": 971, "messagebus": 972}
-_SERVICE_GROUPS = {"systemd-journal": 973, "messagebus": 972}
+_SERVICE_USERS = {"sshd": 971, "messagebus": 972, "systemd-network": 974}
+_SERVICE_GROUPS = {"systemd-journal": 973, "messagebus": 972, "systemd-network": 974}
 _HIGHEST_SYSTEM_ID = 999
 _NOBODY_ID = 65534
 
@@ -218,7 +218,10 @@ def _add_binaries(usr: Path, binaries: Mapping[str, Path]) -> None:
     library = usr / units.LIBRARY.removeprefix("/usr/")
     for name in _BINARIES:
         _link_or_copy(binaries[name].resolve(), (library if name in _WRAPPED else usr / "bin") / name)
-    shutil.copy2(Path(userdata.__file__), library / "userdata.py")
+    package = library / "lib/kip/local/room"
+    package.mkdir(parents=True)
+    for module in (cloudinit, userdata):
+        shutil.copy2(Path(str(module.__file__)), package)
     modules = Path(yaml.__file__).parent
     shutil.copytree(modules, library / "lib/yaml", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     if not Path("/usr/bin/python3").exists():

@@ -28,7 +28,7 @@ def lock_path(world: World) -> Path:
 
 
 def ready_path(world: World) -> Path:
-    """There from when the room serves metadata and has applied its first listing."""
+    """There from when the room serves metadata and follows the EC2 endpoint; a killed room leaves it."""
     return world.run / "room.ready"
 
 

@@ -56,8 +56,6 @@ def extract(packages: list[str], destination: Path) -> None:
         raise PackageError(f"no apt-get on this host: install by hand what brings {', '.join(packages)}")
     with tempfile.TemporaryDirectory(prefix="kip-debs-") as directory:
         wanted = _with_dependencies(packages)
-        # World-readable: apt fetches as the user _apt where it may.
-        Path(directory).chmod(0o755)
         _apt("download", *wanted, cwd=directory)
         for archive in sorted(Path(directory).glob("*.deb")):
             subprocess.run(["dpkg-deb", "--extract", archive, destination], check=True)

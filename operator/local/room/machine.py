@@ -8,41 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kip.local.network import (
-    METADATA_ADDRESS,
-    Network,
-    is_namespace,
-    make_namespace,
-    remove_namespace,
-)
+from kip.local.network import Network, make_namespace, remove_namespace
 from kip.local.room import traces
 from kip.local.room.ami import Ami, interpreter_mount
 from kip.local.room.bundle import Layout, config
-from kip.local.room.hardware import Hardware, host_cpus
-from kip.local.room.instances import FAULT_NO_BOOT, FAULT_NO_KUBELET, FAULT_NO_SSHD, Instance
+from kip.local.room.disk import lay_out
+from kip.local.room.hardware import Hardware
+from kip.local.room.instances import FAULT_NO_BOOT, Instance
+from kip.local.room.wiring import plug_in, unplug
 from kip.local.world import World, WorldError, write_atomically
 
 _GONE_WITHIN = 15.0  # seconds; usually 0.3
 # The room's file in a machine's directory that says: booted to the end. Without it the machine is a crash's.
 _BOOTED = "booted.json"
-
-# Directories of an empty root file system; the rest of `/` are links into /usr.
-_DIRECTORIES = """
-usr etc proc sys dev run tmp root home/ec2-user opt/cni/bin mnt srv var/lib var/log var/tmp var/cache
-var/spool var/lib/cloud var/lib/containerd
-"""
-_MODES = {"tmp": 0o1777, "var/tmp": 0o1777, "root": 0o700, "home/ec2-user": 0o700}
-_LINKS = ("bin", "sbin", "lib", "lib64")
-_EC2_USER_ID = 1000
-_LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 
 class MachineError(WorldError):
@@ -81,9 +65,9 @@ def boot(world: World, ami: Ami, instance: Instance) -> Booted:
         raise MachineError(f"{instance.id}: boot refused, as its tag {FAULT_NO_BOOT} asks")
     place = layout(world, instance.id, ami)
     try:
-        _lay_out(world, place, ami, instance)
+        lay_out(world, place, ami, instance)
         make_namespace(place.namespace)
-        _wire(Network(world), place, instance)
+        plug_in(Network(world), place.namespace, instance)
         pid = _start(world, place, instance)
     except (OSError, subprocess.CalledProcessError, WorldError) as error:
         raise MachineError(f"{instance.id}: {_told(error)}{_console_tail(place)}") from error
@@ -105,20 +89,6 @@ def running(world: World, instance_id: str) -> Booted | None:
     if state["status"] != "running":
         return None
     return Booted(instance_id, state["pid"], noted["image"])
-
-
-def listens(pid: int, port: int) -> bool:
-    """Whether anything in that process's network namespace accepts TCP connections on the port.
-
-    Read from the kernel's table: connecting would leave a line about a rude client in sshd's log.
-    """
-    for table in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-                local, state = (line.split()[column] for column in (1, 3))
-                if state == _LISTENING and int(local.rpartition(":")[2], 16) == port:
-                    return True
-    return False
 
 
 def present(world: World) -> set[str]:
@@ -171,104 +141,12 @@ def _destroy_once(world: World, place: Layout, instance_id: str) -> None:
     traces.remove_cgroups(place.cgroup)
     shutil.rmtree(world.runc_root / instance_id, ignore_errors=True)
     remove_namespace(place.namespace)
-    _unwire(Network(world), instance_id)
+    unplug(Network(world), instance_id)
     traces.unmount_below(place.directory)
     traces.detach_loops_below(place.directory)
     if place.directory.is_dir():
         # Never across a mount: what a machine had mounted is not the machine's.
         subprocess.run(["rm", "-rf", "--one-file-system", place.directory], capture_output=True, check=False)
-
-
-def _lay_out(world: World, place: Layout, ami: Ami, instance: Instance) -> None:
-    """Makes the machine's files: an empty root, the images it was delivered with, what its /etc says of it."""
-    place.directory.mkdir(parents=True)
-    for name in _DIRECTORIES.split():
-        directory = place.root / name
-        directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(_MODES.get(name, 0o755))
-    os.chown(place.root / "home/ec2-user", _EC2_USER_ID, _EC2_USER_ID)
-    for name in _LINKS:
-        if (Path("/usr") / name).is_dir():
-            (place.root / name).symlink_to(f"usr/{name}")
-    (place.root / "var/run").symlink_to("/run")
-    subprocess.run(
-        ["cp", "-a", "--reflink=auto", f"{ami.containerd}/.", place.root / "var/lib/containerd"],
-        check=True,
-        capture_output=True,
-    )
-    for name in ("usr", "etc"):
-        place.upper(name).mkdir()
-        place.work(name).mkdir()
-    place.console.touch()
-    _write_hardware(place, Hardware(instance.vcpus, instance.memory_mib))
-    _write_etc(world, place.upper("etc"), instance)
-
-
-def _write_hardware(place: Layout, hardware: Hardware) -> None:
-    place.fakes.mkdir()
-    (place.fakes / "meminfo").write_text(hardware.meminfo())
-    hardware.write_nodes(place.fakes / "node", host_cpus())
-
-
-def _write_etc(world: World, etc: Path, instance: Instance) -> None:
-    registry = world.url("registry")
-    files = {
-        "machine-id": instance.id.removeprefix("i-").rjust(32, "0") + "\n",
-        "hostname": f"{instance.hostname}\n",
-        "hosts": f"127.0.0.1 localhost\n{instance.private_ip} {instance.hostname}\n",
-        # A name that nobody knows shall be refused at once, not after the resolver's usual ten seconds.
-        "resolv.conf": f"nameserver {world.host_address}\noptions timeout:1 attempts:1\n",
-        # Every registry's name leads to the world's registry, and nothing is pulled from outside.
-        "containerd/certs.d/_default/hosts.toml": (
-            f'server = "{registry}"\n[host."{registry}"]\ncapabilities = ["pull", "resolve"]\n'
-        ),
-    }
-    for tag, unit in ((FAULT_NO_SSHD, "sshd"), (FAULT_NO_KUBELET, "kubelet")):
-        if instance.has_fault(tag):
-            files[f"systemd/system/{unit}.service.d/99-fault.conf"] = (
-                "[Service]\nType=exec\nExecStartPre=\nExecStart=\nExecStart=/bin/sleep infinity\n"
-            )
-    for name, text in files.items():
-        path = etc / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-def _port(instance_id: str) -> str:
-    """The bridge's port of that machine; an interface's name has at most 15 characters."""
-    return f"p{instance_id[-12:]}"
-
-
-def _wire(network: Network, place: Layout, instance: Instance) -> None:
-    """Plugs the machine into the VPC as EC2 does: its primary address on eth0, secondary ones on nothing."""
-    port = _port(instance.id)
-    room = f"link add {port} type veth peer name eth0 netns {place.namespace}\n"
-    room += f"link set {port} master {network.bridge} up\n"
-    _feed(network.enter("ip", "-batch", "-"), room)
-    length = instance.subnet_cidr.partition("/")[2]
-    inside = [
-        # From the address, so that a reused address does not meet a stale neighbour entry (5 s and 3 probes).
-        f"ip link set eth0 address {instance.mac}",
-        "ip link set lo up",
-        f"ip addr add {instance.private_ip}/{length} dev eth0",
-        "ip link set eth0 up",
-        f"ip route add default via {network.host_address}",
-        f"ip route add {METADATA_ADDRESS}/32 dev eth0",
-        # A new namespace inherits the host's: user data that forgets to switch forwarding on shall fail.
-        "echo 0 >/proc/sys/net/ipv4/ip_forward",
-        # Plays the VPC: answers for a secondary address once the machine routes it to its pod.
-        "echo 1 >/proc/sys/net/ipv4/conf/eth0/proxy_arp",
-        "echo 0 >/proc/sys/net/ipv4/neigh/eth0/proxy_delay",
-    ]
-    _feed(["nsenter", f"--net={place.namespace}", "--", "sh", "-e"], "\n".join(inside))
-
-
-def _unwire(network: Network, instance_id: str) -> None:
-    """Removes the machine's port: a namespace that a dying process still holds keeps the pair alive."""
-    if is_namespace(network.namespace_path):
-        subprocess.run(
-            network.enter("ip", "link", "del", _port(instance_id)), capture_output=True, check=False
-        )
 
 
 def _start(world: World, place: Layout, instance: Instance) -> int:
@@ -293,10 +171,6 @@ def _runc_command(world: World, *arguments: str | Path) -> list[str]:
         str(word)
         for word in ("setpriv", "--pdeathsig", "KILL", "runc", "--root", world.runc_root, *arguments)
     ]
-
-
-def _feed(command: Sequence[str], text: str) -> None:
-    subprocess.run(command, input=text, check=True, capture_output=True, text=True)
 
 
 def _capability_mask() -> int:

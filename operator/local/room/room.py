@@ -18,6 +18,7 @@ from kip.local.room import machine
 from kip.local.room.ami import Ami
 from kip.local.room.instances import ControlError, Instance, Listing
 from kip.local.room.machine import Booted, MachineError
+from kip.local.room.wiring import listens
 from kip.local.world import World
 
 _T = TypeVar("_T")
@@ -157,7 +158,7 @@ class Room:
             await self._until_sshd(booted, begin)
 
     async def _until_sshd(self, booted: Booted, begin: float) -> None:
-        while not machine.listens(booted.pid, _SSH_PORT):
+        while not listens(booted.pid, _SSH_PORT):
             if time.monotonic() - begin > _SETTLED_WITHIN or booted.id not in self._machines:
                 log.warning("%s: no sshd after %.1f s", booted.id, time.monotonic() - begin)
                 return

@@ -20,7 +20,7 @@ Conflicts=shutdown.target
 Type=oneshot
 RemainAfterExit=yes
 Environment=PYTHONPATH={LIBRARY}/lib PYTHONDONTWRITEBYTECODE=1
-ExecStart={LIBRARY}/python {LIBRARY}/userdata.py init
+ExecStart={LIBRARY}/python -m kip.local.room.cloudinit init
 TimeoutSec=0
 KillMode=process
 TasksMax=infinity
@@ -36,7 +36,7 @@ Wants=network-online.target cloud-init.service
 Type=oneshot
 RemainAfterExit=yes
 Environment=PYTHONPATH={LIBRARY}/lib PYTHONDONTWRITEBYTECODE=1
-ExecStart={LIBRARY}/python {LIBRARY}/userdata.py final
+ExecStart={LIBRARY}/python -m kip.local.room.cloudinit final
 TimeoutSec=0
 KillMode=process
 TasksMax=infinity

@@ -62,9 +62,6 @@ class Machines:
         alive = instance_id in self.complete and self.processes[instance_id].poll() is None
         return Booted(instance_id, self.processes[instance_id].pid, "ami") if alive else None
 
-    def listens(self, pid: int, port: int) -> bool:
-        return True
-
 
 class Endpoint:
     def __init__(self) -> None:
@@ -101,6 +98,7 @@ def running(*ids: str, **changes: Any) -> Listing:
 def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     fake = Machines()
     monkeypatch.setattr(module, "machine", fake)
+    monkeypatch.setattr(module, "listens", lambda pid, port: True)
     monkeypatch.setattr(module, "_RETRY", 0.01)
     return fake
 
