@@ -6,6 +6,8 @@ kube-system/extension-apiserver-authentication (readable through the Role extens
 
 from __future__ import annotations
 
+import ssl
+
 import msgspec
 import structlog
 
@@ -44,6 +46,11 @@ class ClientCa:
         bundle = (msgspec.json.decode(reply.body).get("data") or {}).get(_KEY, "")
         if not bundle:
             self._complain(f"{_PATH} has no key {_KEY}: this cluster authenticates nobody by certificate")
+            return
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=bundle)
+        except (ssl.SSLError, ValueError) as error:
+            self._complain(f"{_PATH}: key {_KEY} holds no certificates: {error}")
             return
         self._told = ""
         self.pem = bundle.encode()

@@ -100,12 +100,15 @@ class KeptLogs:
         """Answer `/containerLogs` from what was kept, None if that is nothing.
 
         With `uid` only what was kept of exactly that pod; without, of the newest one with that name.
-        Raises HttpError for bad options, and 502 when the API server cannot be asked.
+        Raises HttpError for bad options, and 502 when what was kept cannot be read.
         """
         secret = await (self._by_uid(uid) if uid else self._by_name(pod.namespace, pod.pod))
         if secret is None:
             return None
-        _, logs = keptformat.from_secret(secret)
+        try:
+            _, logs = keptformat.from_secret(secret)
+        except ValueError as error:
+            raise HttpError(502, f"secret {secret['metadata']['name']}: {error}") from error
         options = parse(query, self._clock.now())
         return _answer(logs, pod, options)
 

@@ -105,9 +105,9 @@ class KubeletServer:
         self._spawn(self._connection(reader, writer))
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        _notice_dead_peers(writer)
-        caller = TlsStream(reader, writer, self._tls.context(self._client_ca.pem), server_side=True)
         try:
+            _notice_dead_peers(writer)
+            caller = TlsStream(reader, writer, self._tls.context(self._client_ca.pem), server_side=True)
             async with asyncio.timeout(_HANDSHAKE_S):
                 await caller.handshake()
             await self._serve(caller)
@@ -118,7 +118,7 @@ class KubeletServer:
         except Exception:
             log.exception("request failed")
         finally:
-            caller.abort()
+            writer.transport.abort()
 
     async def _serve(self, caller: TlsStream) -> None:
         """Read the request and see to it that it is answered; raises OSError when a side broke off meanwhile."""

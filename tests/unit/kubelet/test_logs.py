@@ -312,6 +312,13 @@ async def test_troubles_of_the_api_server_are_told(kept: KeptLogs, api: Any) -> 
         await kept.sweep(set())
 
 
+async def test_a_damaged_secret_is_named(kept: KeptLogs, secrets: Secrets, clock: Any) -> None:
+    secrets.put(stored("damaged", clock, age_s=1))
+    with pytest.raises(HttpError, match="kip-logs-damaged") as refused:
+        await kept.serve(route("app"), [], "damaged")
+    assert refused.value.status == 502
+
+
 async def test_many_containers_are_fetched_few_at_a_time(
     kept: KeptLogs, cells: Any, secrets: Secrets
 ) -> None:
