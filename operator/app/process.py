@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -146,7 +146,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             keys=await keys.load(client, settings.cluster.namespace, clock),
             cluster=facts,
             metrics=metrics,
-            identity=f"{socket.gethostname()}_{uuid4().hex[:8]}",
+            identity=_identity(os.environ),
             run_dir=run_dir,
             login=lambda: _login(client),
         )
@@ -162,6 +162,13 @@ async def _when_reachable(client: ApiClient, settings: Settings, clock: Clock) -
                 log.warning("waiting for the API server", error=str(error))
                 told = str(error)
             await clock.sleep(_RETRY_S)
+
+
+def _identity(environ: Mapping[str, str]) -> str:
+    """Who holds a Lease: the pod, whose container may end and begin again, else this very process."""
+    if pod := environ.get("POD_NAME"):
+        return "_".join(filter(None, (pod, environ.get("POD_UID"))))
+    return f"{socket.gethostname()}_{uuid4().hex[:8]}"
 
 
 async def _login(client: ApiClient) -> kopf.ConnectionInfo:

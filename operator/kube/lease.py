@@ -47,6 +47,8 @@ class LeaseHolder:
     def __init__(
         self, client: ApiClient, clock: Clock, *, namespace: str, identity: str, timing: Timing | None = None
     ) -> None:
+        """`identity` must be this process's alone; one that a process has again after its end (a container that is
+        restarted in its pod) lets it go on at once."""
         self._client = client
         self._clock = clock
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
@@ -126,8 +128,8 @@ class LeaseHolder:
 
     def _is_free(self, name: str, lease: dict[str, Any]) -> bool:
         spec = lease.get("spec") or {}
-        if not spec.get("holderIdentity"):
-            return True
+        if spec.get("holderIdentity") in (None, "", self._identity):
+            return True  # given up, or ours from a life before this process
         now = self._clock.monotonic()
         fingerprint = (spec["holderIdentity"], spec.get("renewTime"), spec.get("leaseTransitions"))
         seen = self._seen.get(name)

@@ -149,7 +149,7 @@ class Operator(ProcessPart):
     def command(self) -> Command:
         """As in a cluster, with a kubeconfig in place of the pod's service account."""
         argv = (sys.executable, "-m", "kip", "run", "--config", str(self.world.provider_config))
-        environment = {"KUBECONFIG": str(self.world.operator_kubeconfig)}
+        environment = {"KUBECONFIG": str(self.world.operator_kubeconfig), "POD_NAME": "kip-local"}
         return Command(self.name, argv, environment)
 
     def answer(self) -> str | None:
