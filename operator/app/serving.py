@@ -50,6 +50,7 @@ from kip.cloud.unavailable import UnavailableOfferings
 from kip.config import Settings
 from kip.handlers.runner import Watches
 from kip.kube.client import ApiClient
+from kip.kube.errors import KubeError
 from kip.kube.events import EventRecorder
 from kip.kube.informer import Informer
 from kip.kube.store import PodStore
@@ -162,6 +163,7 @@ class NodeServing:
             cells=self._cells,
             keeper=self._keeper,
             mark=self._queue.mark,
+            ended_pod_gone=self._forget_logs,
         )
         self._certificate = ServingCertificate(
             client,
@@ -238,6 +240,17 @@ class NodeServing:
                     await self._kept_logs.sweep({p["metadata"]["uid"] for p in self._pods.items()})
                 except Exception as error:
                     log.warning("kept logs not swept", error=str(error))
+
+    def _forget_logs(self, pod_uid: str) -> None:
+        """At once, so that a new pod of the same name does not show them; the sweep finds what this misses."""
+
+        async def forget() -> None:
+            try:
+                await self._kept_logs.delete(pod_uid)
+            except KubeError as error:
+                log.info("kept logs not deleted yet", pod_uid=pod_uid, error=str(error))
+
+        self._background(forget())
 
     def _background(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
+from kip.cells.goal import TERMINAL_PHASES
 from kip.cells.repository import Cells
 from kip.context import Object
 from kip.kube.client import ApiClient
@@ -34,7 +35,9 @@ class Observer:
         cells: Cells,
         keeper: NodeKeeper,
         mark: Callable[[str], None],
+        ended_pod_gone: Callable[[str], None],
     ) -> None:
+        """`ended_pod_gone` hears the UID of a pod that had ended and now is deleted: nobody will ask for its logs."""
         self._client = client
         self._clock = clock
         self._node_name = node_name
@@ -42,13 +45,17 @@ class Observer:
         self._cells = cells
         self._keeper = keeper
         self._mark = mark
+        self._ended_pod_gone = ended_pod_gone
 
     def pod(self, kind: str | None, obj: Object) -> None:
+        uid = obj["metadata"]["uid"]
         if kind == "DELETED":
             self._pods.remove(obj)
+            if (obj.get("status") or {}).get("phase") in TERMINAL_PHASES:
+                self._ended_pod_gone(uid)
         else:
             self._pods.put(obj)
-        self._mark(obj["metadata"]["uid"])
+        self._mark(uid)
 
     def cell(self, kind: str | None, obj: Object) -> None:
         if kind == "DELETED":

@@ -18,5 +18,5 @@ class CellSettings:
     max_attempts: int = 3
     """Machines tried in quick succession for one pod; after that one every `retry_s`."""
     retry_s: float = 300.0
-    drain_timeout_s: float = 30.0
-    """For keeping the logs of an ended pod."""
+    drain_timeout_s: float = 45.0
+    """For keeping the logs of an ended pod; fetching them ends by itself after 30 s (kip.kubelet.logs)."""
