@@ -71,9 +71,9 @@ def cloud_config(files: tuple[File, ...]) -> bytes:
     """A cloud-config that writes the files and starts the cell as soon as they are there."""
     config: dict[str, Any] = {
         "merge_how": _MERGE,
-        # Our sshd has a host key of its own; making the image's three takes up to a second.
+        # Our sshd has a host key of its own; making three for the image takes up to a second, and none is no valid value.
         "ssh_deletekeys": False,
-        "ssh_genkeytypes": [],
+        "ssh_genkeytypes": ["ed25519"],
         "bootcmd": [[*_EARLY, _WHEN_WRITTEN]],
         "write_files": [_entry(file) for file in files],
         # For images whose cloud-init has no bootcmd or no systemd-run: late, but it starts.

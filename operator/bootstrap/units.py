@@ -80,9 +80,10 @@ CONTAINERD_DROP_IN = """\
 LimitNOFILE=65536:1048576
 """
 
-# No DISABLE_HTTP2 here: with it a kubelet whose heartbeat times out closes all of its connections, so also those
-# that wait at kip-api.socket, and each of its reflectors then backs off by up to 30 s. It is not needed either:
-# the kubelet's peer is on this machine, and sshd ends a tunnel whose other end is silent within 40 s.
+# No DISABLE_HTTP2 here: with it a kubelet closes all of its connections whenever a heartbeat times out, so also those
+# that wait at kip-api.socket, and each minute of waiting adds to the requests that come at once in the end. What it
+# is for cannot happen: the kubelet's peer is on this machine, and sshd ends a tunnel whose other end is silent
+# within 40 s.
 KUBELET_DROP_IN = """\
 [Unit]
 After=kip-api.socket

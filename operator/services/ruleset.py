@@ -134,11 +134,13 @@ def _lines(rules: Ruleset) -> Iterator[str]:
     yield f"table ip {TABLE} {{"
     for name, target in rules.targets.items():
         yield f"chain {name} {{"
-        yield f"meta l4proto {target.protocol} dnat ip {_choice(target)}"
+        yield target_rule(target)
         yield "}"
     yield from _map("frontends", "ipv4_addr . inet_proto . inet_service : verdict", _verdicts(rules))
     yield from _set("cluster-ips", "ipv4_addr", sorted(rules.cluster_ips))
-    yield from _set("refused", "ipv4_addr . inet_proto . inet_service", map(_key, sorted(rules.refused)))
+    yield from _set(
+        "refused", "ipv4_addr . inet_proto . inet_service", map(frontend_key, sorted(rules.refused))
+    )
     yield _HOOKS.rstrip("\n")
     yield "}"
 
@@ -175,12 +177,23 @@ jump refuse
 
 def _verdicts(rules: Ruleset) -> Iterator[str]:
     for frontend, chain in sorted(rules.frontends.items()):
-        yield f"{_key(frontend)} : goto {chain}"
+        yield verdict(frontend, chain)
 
 
-def _key(frontend: Frontend) -> str:
+def verdict(frontend: Frontend, chain: str) -> str:
+    """An element of the map `frontends`."""
+    return f"{frontend_key(frontend)} : goto {chain}"
+
+
+def frontend_key(frontend: Frontend) -> str:
+    """A frontend as nft concatenates it."""
     address, protocol, port = frontend
     return f"{address} . {protocol} . {port}"
+
+
+def target_rule(target: Target) -> str:
+    """The only rule of a target's chain."""
+    return f"meta l4proto {target.protocol} dnat ip {_choice(target)}"
 
 
 def _map(name: str, kind: str, elements: Iterable[str]) -> Iterator[str]:

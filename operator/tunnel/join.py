@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kip.tunnel import keys
@@ -65,14 +66,25 @@ async def activate_host_key(tunnel: Tunnel) -> None:
     )
 
 
-async def push_services(tunnel: Tunnel, ruleset: str) -> None:
-    """Replaces the cell's Services by an nft ruleset, in one transaction.
+async def push_services(
+    tunnel: Tunnel, ruleset: str, stale_flows: Iterable[tuple[str, int, str]] = ()
+) -> None:
+    """Gives the cell a whole nft ruleset of Services, or the change of one, in one transaction.
+
+    Args:
+        stale_flows: UDP flows to end: a Service's address and port, and the backend that it no longer has.
 
     Raises:
-        CommandFailed: nft refuses it; the cell keeps what it had.
+        CommandFailed: nft refuses it; the cell keeps what it had. After a change: it does not have what the change
+            was computed from, so push the whole.
         CommandTimedOut, Unreachable.
     """
-    await tunnel.run("nft -f -", input=ruleset.encode())
+    # conntrack fails when there is no such flow, which is usual.
+    ends = [
+        f"conntrack -D -p udp --orig-dst {address} --orig-port-dst {port} --dst-nat {backend} >/dev/null 2>&1; true"
+        for address, port, backend in stale_flows
+    ]
+    await tunnel.run("; ".join(["nft -f - || exit", *ends]), input=ruleset.encode())
 
 
 def _checked(token: str) -> str:

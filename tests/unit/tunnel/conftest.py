@@ -26,6 +26,8 @@ _FAKE_NFT = """\
 cat >{directory}/ruleset
 if grep -q broken {directory}/ruleset; then echo "Error: syntax" >&2; exit 1; fi
 """
+# As when there is no such flow.
+_FAKE_CONNTRACK = '#!/bin/sh\necho "$*" >>{directory}/conntrack\nexit 1\n'
 
 
 def free_port() -> int:
@@ -95,6 +97,7 @@ def start_sshd(directory: Path) -> Sshd:
     for name, script in (
         ("systemctl", _FAKE_SYSTEMCTL.format(pid_file=pid_file)),
         ("nft", _FAKE_NFT.format(directory=directory)),
+        ("conntrack", _FAKE_CONNTRACK.format(directory=directory)),
     ):
         (programs / name).write_text(script)
         (programs / name).chmod(0o755)

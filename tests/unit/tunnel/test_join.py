@@ -121,3 +121,16 @@ async def test_services_reach_nft(sshd: Any, tunnel: Tunnel) -> None:
 async def test_nfts_refusal_is_told(tunnel: Tunnel) -> None:
     with pytest.raises(CommandFailed, match="Error: syntax"):
         await join.push_services(tunnel, "broken")
+
+
+async def test_stale_flows_are_ended_after_the_ruleset_is_in(sshd: Any, tunnel: Tunnel) -> None:
+    flows = [("10.96.0.2", 53, "10.0.0.1"), ("10.96.0.2", 53, "10.0.0.2")]
+    await join.push_services(tunnel, "table ip kip-services\n", flows)
+    told = (sshd.directory / "conntrack").read_text().splitlines()
+    assert told == [f"-D -p udp --orig-dst 10.96.0.2 --orig-port-dst 53 --dst-nat 10.0.0.{n}" for n in (1, 2)]
+
+
+async def test_no_flow_is_ended_when_nft_refuses(sshd: Any, tunnel: Tunnel) -> None:
+    with pytest.raises(CommandFailed, match="Error: syntax"):
+        await join.push_services(tunnel, "broken", [("10.96.0.2", 53, "10.0.0.1")])
+    assert not (sshd.directory / "conntrack").exists()
