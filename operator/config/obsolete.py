@@ -8,7 +8,7 @@ from typing import Any
 
 from kip.config.problems import ConfigWarning, KeyPath, dotted
 
-_WITHOUT_EFFECT: Mapping[KeyPath, str] = {
+WITHOUT_EFFECT: Mapping[KeyPath, str] = {
     ("cloud", "gce"): "ignored; cells run on AWS only, see cloud.aws",
     ("cloud", "azure"): "ignored; cells run on AWS only, see cloud.aws",
     ("cloud", "aws", "ecsClusterName"): "ignored; Kip does not use ECS",
@@ -40,7 +40,7 @@ Where = Callable[[KeyPath], str | None]
 def replace(data: Mapping[str, Any], where: Where) -> tuple[dict[str, Any], list[ConfigWarning]]:
     """`data` without the obsolete keys that it has, and a warning for each of those."""
     kept = copy.deepcopy(dict(data))
-    messages = {path: message for path, message in _WITHOUT_EFFECT.items() if _pop(kept, path)}
+    messages = {path: message for path, message in WITHOUT_EFFECT.items() if _pop(kept, path)}
     messages |= _without_first_kips_image(kept)
     for old, new in MOVED.items():
         if value := _pop(kept, old):

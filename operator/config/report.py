@@ -65,8 +65,8 @@ def check(path: Path, environ: Mapping[str, str] | None = None) -> Report:
 
 
 def _lines(loaded: Loaded) -> Iterator[Line]:
-    for path, field, value in _leaves(loaded.settings):
-        yield Line(path, _shown(value, field), _origin(path, loaded.origins))
+    for path, field, value in leaves(loaded.settings):
+        yield Line(path, shown(value, field), _origin(path, loaded.origins))
 
 
 def _origin(path: KeyPath, origins: Mapping[KeyPath, str]) -> str:
@@ -75,16 +75,18 @@ def _origin(path: KeyPath, origins: Mapping[KeyPath, str]) -> str:
     return origins.get(path) or next(below, "default")
 
 
-def _leaves(section: BaseModel, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, FieldInfo, Any]]:
+def leaves(section: BaseModel, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, FieldInfo, Any]]:
+    """Every key that holds a value: its path in the file, its field and the value."""
     for name, field in type(section).model_fields.items():
         path, value = (*prefix, field.alias or name), getattr(section, name)
         if isinstance(value, BaseModel):
-            yield from _leaves(value, path)
+            yield from leaves(value, path)
         else:
             yield path, field, value
 
 
-def _shown(value: Any, field: FieldInfo) -> str:
+def shown(value: Any, field: FieldInfo) -> str:
+    """A value as one would write it in the file, without secrets."""
     if any(isinstance(mark, Size) for mark in field.metadata):
         return format_bytes(value)
     if any(isinstance(mark, Duration) for mark in field.metadata):
