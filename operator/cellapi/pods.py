@@ -126,7 +126,7 @@ async def _watch(call: Call, options: ListOptions) -> web.StreamResponse:
         with store.subscribe(session.identity.pod_uid) as changes:
             await stream.open()
             if await _wait_shown(session, stream):
-                await _follow(session, stream, changes, known=str(options.resource_version or ""))
+                await _follow(session, stream, changes)
         return stream.response
 
 
@@ -136,12 +136,15 @@ async def _wait_shown(session: CellSession, stream: WatchStream) -> bool:
     return session.pod_shown
 
 
-async def _follow(
-    session: CellSession, stream: WatchStream, changes: asyncio.Queue[Event], *, known: str
-) -> None:
-    """Tell the pod as it is, unless the kubelet knows it at that version, and then every change."""
+async def _follow(session: CellSession, stream: WatchStream, changes: asyncio.Queue[Event]) -> None:
+    """Tell the pod as it is, and then every change.
+
+    The resourceVersion that the kubelet comes with does not say whether it has the pod: an event can have been lost
+    with the tunnel, and the version of a list that was empty can be the pod's own. It takes no harm from an event
+    that tells it nothing new.
+    """
     pod = session.pod()
-    if pod is not None and _version(pod) != known:
+    if pod is not None:
         await _tell(session, stream, "ADDED" if session.told_pod is None else "MODIFIED", pod)
     while stream.remaining_s > 0:
         try:
@@ -157,7 +160,8 @@ async def _follow(
 
 async def _tell(session: CellSession, stream: WatchStream, kind: str, pod: Mapping[str, Any]) -> None:
     await stream.send(event_line(kind, _encode(pod)))
-    session.told_pod = None if kind == "DELETED" else pod
+    # After a DELETED too, which can get lost: the next watch then makes the kubelet list.
+    session.told_pod = pod
 
 
 def _version(pod: Mapping[str, Any]) -> str:

@@ -95,7 +95,7 @@ class CellSession:
         """When the kubelet first asked for something, with its token."""
         self.shown = Signal()
         self.told_pod: Mapping[str, Any] | None = None
-        """The pod as the kubelet was last told of it, in a list or a watch; None if it was not, or it is gone."""
+        """The pod as the kubelet was last told of it; None if it was not, or if its last list was empty."""
         self.pods_listed = False
         """The kubelet's resourceVersion of the pods is one given out by this session."""
         self.watches = 0

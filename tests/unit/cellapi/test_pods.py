@@ -171,6 +171,7 @@ async def test_other_pods_are_not_told(running: Any, world: Any, make_pod: Any) 
     _, kubelet = running
     await kubelet.get(LIST, **MINE)
     async with kubelet.watch(LIST, **MINE, resourceVersion="20") as watch:
+        await watch.next()
         world.pods.put(make_pod(uid="uid-next", version="50"))
         world.pods.put(make_pod(name="db", uid="uid-db", version="51"))
         assert await watch.silent()
@@ -180,14 +181,41 @@ async def test_an_event_lost_on_the_way_is_told_again(running: Any, world: Any, 
     _, kubelet = running
     await kubelet.get(LIST, **MINE)
     async with kubelet.watch(LIST, **MINE, resourceVersion="20") as watch:
+        await watch.next()
         world.pods.put(make_pod(version="41"))
         await watch.next()
     # The tunnel broke and the kubelet never saw it: it resumes from what it knows.
     async with kubelet.watch(LIST, **MINE, resourceVersion="20") as watch:
         kind, pod = await watch.next()
         assert (kind, pod["metadata"]["resourceVersion"]) == ("MODIFIED", "41")
-    async with kubelet.watch(LIST, **MINE, resourceVersion="41") as watch:
-        assert await watch.silent()
+
+
+async def test_an_empty_list_of_the_pods_own_version_does_not_hide_it(
+    world: Any, identity: Any, make_pod: Any
+) -> None:
+    world.pods.replace([make_pod(version="30")], "30")
+    session, kubelet = await world.open(identity)
+    listed = (await kubelet.get(LIST, **MINE)).json
+    assert (listed["items"], listed["metadata"]["resourceVersion"]) == ([], "30")
+    async with kubelet.watch(LIST, **MINE, resourceVersion="30") as watch:
+        session.show_pod()
+        assert (await watch.next())[0] == "ADDED"
+    # Lost on the way, and asked for again.
+    async with kubelet.watch(LIST, **MINE, resourceVersion="30") as watch:
+        assert (await watch.next())[1]["metadata"]["uid"] == "uid-web"
+
+
+async def test_a_deletion_lost_on_the_way_makes_the_kubelet_list(
+    running: Any, world: Any, make_pod: Any
+) -> None:
+    _, kubelet = running
+    await kubelet.get(LIST, **MINE)
+    async with kubelet.watch(LIST, **MINE, resourceVersion="20") as watch:
+        await watch.next()
+        world.pods.remove(make_pod(version="42"))
+        assert (await watch.next())[0] == "DELETED"
+    assert (await kubelet.get(LIST, **MINE, watch="true", resourceVersion="20")).status == 410
+    assert (await kubelet.get(LIST, **MINE)).json["items"] == []
 
 
 async def test_a_deletion_between_two_watches_makes_the_kubelet_list(
@@ -207,6 +235,7 @@ async def test_a_watch_ends_when_its_time_is_over(running: Any) -> None:
     await kubelet.get(LIST, **MINE)
     async with kubelet.watch(LIST, **MINE, resourceVersion="20", timeoutSeconds="1") as watch:
         assert session.watches == 1
+        await watch.next()
         assert await watch.ended()
     assert session.watches == 0
 
