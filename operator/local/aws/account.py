@@ -26,7 +26,7 @@ from kip.local.aws.instance import LocalInstance
 TERMINATED_VISIBLE = 3600.0
 
 #: A saved state is moto's objects as they are: other versions of the code could not read them.
-_FORMAT = ("kip-local-aws-1", moto.__version__, sys.version_info[:2])
+_FORMAT = ("kip-local-aws-2", moto.__version__, sys.version_info[:2])
 
 
 class StateError(Exception):
@@ -50,6 +50,7 @@ class _Saved:
     launches: dict[str, Launch] = field(default_factory=dict)
     revision: int = 0
     boot_delay: float = 0.0
+    launch_tags: dict[str, str] = field(default_factory=dict)
 
 
 class Account:
@@ -91,6 +92,16 @@ class Account:
     @boot_delay.setter
     def boot_delay(self, seconds: float) -> None:
         self._saved.boot_delay = seconds
+        self.save()
+
+    @property
+    def launch_tags(self) -> dict[str, str]:
+        """Tags that instances get besides those they are launched with."""
+        return self._saved.launch_tags
+
+    @launch_tags.setter
+    def launch_tags(self, tags: dict[str, str]) -> None:
+        self._saved.launch_tags = tags
         self.save()
 
     @contextmanager

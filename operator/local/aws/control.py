@@ -107,15 +107,20 @@ class Control:
 
     def list_settings(self, request: Request) -> Any:
         with self._account.lock:
-            return {"boot_delay_s": self._account.boot_delay}
+            return {"boot_delay_s": self._account.boot_delay, "tags": self._account.launch_tags}
 
     def change_settings(self, request: Request) -> Any:
+        """Sets what is given; all or nothing."""
         body = _body(request)
-        if unknown := set(body) - {"boot_delay_s"}:
-            raise BadRequest(f"unknown: {', '.join(sorted(unknown))}; expected boot_delay_s")
+        if unknown := set(body) - {"boot_delay_s", "tags"}:
+            raise BadRequest(f"unknown: {', '.join(sorted(unknown))}; expected boot_delay_s or tags")
+        delay = _number(body["boot_delay_s"], "boot_delay_s") if "boot_delay_s" in body else None
+        tags = _tags(body["tags"]) if "tags" in body else None
         with self._account.lock:
-            if "boot_delay_s" in body:
-                self._account.boot_delay = _number(body["boot_delay_s"], "boot_delay_s")
+            if delay is not None:
+                self._account.boot_delay = delay
+            if tags is not None:
+                self._account.launch_tags = tags
         return self.list_settings(request)
 
     def list_calls(self, request: Request) -> Any:
@@ -170,6 +175,12 @@ def _number(text: Any, name: str) -> float:
     except (TypeError, ValueError):
         raise BadRequest(f"{name}: expected a number, not {text!r}") from None
     return number
+
+
+def _tags(found: Any) -> dict[str, str]:
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise BadRequest(f"tags: expected an object of texts, not {found!r}")
+    return found
 
 
 def _json(answer: Any, status: int = 200) -> Response:

@@ -168,6 +168,7 @@ class LocalEC2Response(EC2Response):
     def _complete(self, instance: LocalInstance, reservation_id: str) -> None:
         instance.reservation_id = reservation_id
         instance.boot(self.account.boot_delay)
+        instance.add_tags(self.account.launch_tags)
         for interface in instance.nics.values():
             interface.add_tags(self._parse_tag_specification().get("network-interface", {}))
 

@@ -22,14 +22,14 @@ def test_instances_tokens_groups_and_settings_survive(start: Start) -> None:
     aws.call("CreateSecurityGroup", GroupName="cells", GroupDescription="x", VpcId="vpc-0c1b0000000000001")
     first = aws.run("token", MaxCount=3)
     aws.call("TerminateInstances", InstanceId__1=first[0])
-    aws.control("PUT", "settings", {"boot_delay_s": 0.5})
+    aws.control("PUT", "settings", {"boot_delay_s": 0.5, "tags": {"room": "small"}})
     before = aws.instances()
 
     again = start()
     assert again.instances() == before
     assert again.run("token", MaxCount=3) == first
     assert "<groupName>cells</groupName>" in again.call("DescribeSecurityGroups")[1]
-    assert again.control("GET", "settings") == {"boot_delay_s": 0.5}
+    assert again.control("GET", "settings") == {"boot_delay_s": 0.5, "tags": {"room": "small"}}
 
 
 def test_addresses_in_use_are_not_given_again_after_a_restart(start: Start) -> None:

@@ -113,6 +113,26 @@ def test_the_room_tells_that_a_machine_failed_and_why(aws: Aws) -> None:
     assert "Server.InternalError: no boot" in text
 
 
+def test_tags_are_added_to_what_is_launched_from_now_on(aws: Aws) -> None:
+    (before,) = aws.run()
+    aws.control("PUT", "settings", {"tags": {"room": "small"}})
+    (tagged,) = aws.run(
+        TagSpecification__1__ResourceType="instance",
+        TagSpecification__1__Tag__1__Key="cell",
+        TagSpecification__1__Tag__1__Value="one",
+    )
+    aws.control("PUT", "settings", {"tags": {}})
+    (after,) = aws.run()
+    tags = {id_: instance["tags"] for id_, instance in aws.instances().items()}
+    assert tags == {before: {}, tagged: {"cell": "one", "room": "small"}, after: {}}
+
+
+def test_settings_change_all_or_nothing(aws: Aws) -> None:
+    before = aws.control("GET", "settings")
+    assert aws.control_status("PUT", "settings", {"tags": {"a": "b"}, "boot_delay_s": "long"})[0] == 400
+    assert aws.control("GET", "settings") == before
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "says"),
     [
@@ -125,6 +145,8 @@ def test_the_room_tells_that_a_machine_failed_and_why(aws: Aws) -> None:
         ("PUT", "settings", {"boot_delay": 1}, 400, "boot_delay_s"),
         ("PUT", "settings", {"boot_delay_s": "long"}, 400, "expected a number"),
         ("PUT", "settings", [], 400, "JSON object"),
+        ("PUT", "settings", {"tags": ["x"]}, 400, "tags: expected"),
+        ("PUT", "settings", {"tags": {"x": True}}, 400, "tags: expected"),
         ("GET", "instances?wait=long", None, 400, "expected a number"),
         ("GET", "nothing", None, 404, ""),
         ("POST", "health", None, 405, ""),
