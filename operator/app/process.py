@@ -18,7 +18,9 @@ import structlog
 
 from kip.app import cluster, keys
 from kip.app.cluster import CannotStart
+from kip.app.location import locate
 from kip.app.serving import NodeServing, Surroundings
+from kip.cloud.metadata import whereabouts
 from kip.cloud.sdk import SdkSettings, open_ec2
 from kip.config import Settings
 from kip.kube.client import ApiClient
@@ -119,13 +121,15 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
         stack.push_async_callback(client.close)
         facts = await _when_reachable(client, settings, clock)
         aws = settings.cloud.aws
+        location = await locate(aws, whereabouts)
         metrics = Metrics()
         ec2 = await stack.enter_async_context(
             open_ec2(
                 SdkSettings(
-                    region=aws.region or "us-east-1",
+                    region=location.region,
                     endpoint_url=str(aws.endpoint_url) if aws.endpoint_url else None,
                     access_key_id=aws.access_key_id,
+                    verify_tls=not aws.insecure_tls_skip_verify,
                     secret_access_key=aws.secret_access_key.get_secret_value()
                     if aws.secret_access_key
                     else None,
@@ -145,6 +149,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             ec2=ec2,
             keys=await keys.load(client, settings.cluster.namespace, clock),
             cluster=facts,
+            location=location,
             metrics=metrics,
             identity=_identity(os.environ),
             run_dir=run_dir,

@@ -15,6 +15,7 @@ from kip.app.cluster import ClusterFacts
 from kip.app.counting import CountingHooks
 from kip.app.directory import Directory, Keeper
 from kip.app.keys import OperatorKeys
+from kip.app.location import Location
 from kip.app.sightings import Observer
 from kip.app.tunnels import SshTunnels
 from kip.bootstrap.options import BootstrapOptions
@@ -47,7 +48,7 @@ from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
 from kip.cloud.sdk import Ec2Sdk
 from kip.cloud.unavailable import UnavailableOfferings
-from kip.config import Settings
+from kip.config import BootImageSpec, Settings
 from kip.handlers.runner import Watches
 from kip.kube.client import ApiClient
 from kip.kube.errors import KubeError
@@ -76,6 +77,8 @@ log = structlog.get_logger(__name__)
 
 # For the first list of what all cells share; an API server that is up answers within a second.
 _FIRST_LISTS_S = 60.0
+# cells.deadManSwitch: 0 turns the switch off; a machine does not live for ten years.
+_NEVER_S = 10 * 365 * 86400
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Surroundings:
     ec2: Ec2Sdk
     keys: OperatorKeys
     cluster: ClusterFacts
+    location: Location
     metrics: Metrics
     identity: str
     """Of this process, for events and Leases."""
@@ -141,7 +145,8 @@ class NodeServing:
             changed=self._mark,
         )
         self._fleet = Fleet(self._compute, clock, tags=self._tags)
-        self._launcher = Launcher(self._compute, clock, save=self._cells.save, tags=self._tags)
+        called = f"Kip cell {settings.cells.nametag or around.cluster.name}/{node_name}"
+        self._launcher = Launcher(self._compute, clock, save=self._cells.save, tags=self._tags, called=called)
         self._planner = self._make_planner()
         self._directory = Directory(self._cells, self._links, self._pods)
         self._cell_tls = pki.CellClient(around.keys.ca, clock)
@@ -327,8 +332,7 @@ class NodeServing:
         )
 
     def _make_planner(self) -> SelectingPlanner:
-        around, cells, aws = self._around, self._around.settings.cells, self._around.settings.cloud.aws
-        spec = cells.boot_image_spec
+        around, cells = self._around, self._around.settings.cells
         sites = Sites(
             self._network,
             Ec2Images(around.ec2),
@@ -336,11 +340,9 @@ class NodeServing:
             SiteOptions(
                 cluster=around.cluster.name,
                 kubernetes_minor=around.cluster.minor,
-                subnet_ids=aws.subnet_ids,
-                vpc_id=aws.vpc_id,
-                image=ImageSpec(ids=spec.image_ids, owners=spec.owners, filters=spec.filters)
-                if spec.given
-                else None,
+                subnet_ids=around.location.subnet_ids,
+                vpc_id=around.location.vpc_id,
+                image=_image_spec(cells.boot_image_spec),
                 extra_security_groups=cells.extra_security_groups,
                 extra_cidrs=tuple(str(cidr) for cidr in cells.extra_cidrs),
             ),
@@ -350,7 +352,7 @@ class NodeServing:
             sites,
             UnavailableOfferings(),
             PlanOptions(
-                region=aws.region or "us-east-1",
+                region=around.location.region,
                 default_instance_type=cells.default_instance_type,
                 default_volume_bytes=cells.default_volume_size,
                 private_ip_only=cells.private_ip_only,
@@ -370,7 +372,7 @@ class NodeServing:
                     first_contact_host_key=around.keys.first_contact_host_key,
                     operator_public_key=around.keys.ssh_public_key,
                     operator_ca_pem=around.keys.ca.certificate.decode(),
-                    dead_man_switch_s=int(cells.dead_man_switch),
+                    dead_man_switch_s=int(cells.dead_man_switch) or _NEVER_S,
                     vpc_cidrs=vpc_cidrs,
                     extra_cloud_init=extra,
                 )
@@ -415,6 +417,18 @@ class NodeServing:
             clock=around.clock,
             metrics=around.metrics.kubelet,
         )
+
+
+def _image_spec(given: BootImageSpec) -> ImageSpec | None:
+    """The configured image; None leaves it to Kip."""
+    if not given.given:
+        return None
+    return ImageSpec(
+        ids=given.image_ids,
+        owners=given.owners,
+        executable_users=given.executable_users,
+        filters=given.filters,
+    )
 
 
 def _service_ruleset(services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]]) -> str:

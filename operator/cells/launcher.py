@@ -89,13 +89,16 @@ class Launcher:
         *,
         save: Callable[[Cell], Awaitable[Cell]],
         tags: Mapping[str, str],
+        called: str = "Kip cell",
         idle_s: float = IDLE_WINDOW_S,
         longest_s: float = LONGEST_WINDOW_S,
     ) -> None:
+        """`tags` say whose the instances are; `called` is their Name in EC2's console."""
         self._compute = compute
         self._clock = clock
         self._save = save
         self._tags = dict(tags)
+        self._called = called
         self._idle_s = idle_s
         self._longest_s = longest_s
         self._groups: dict[LaunchSpec, list[_Waiting]] = {}
@@ -235,7 +238,7 @@ class Launcher:
             tags={
                 **self._tags,
                 names.TAG_LAUNCH: intent.client_token,
-                names.TAG_NAME: f"kip cell of {self._tags.get(names.TAG_NODE, 'kip')}",
+                names.TAG_NAME: self._called,
             },
         )
 

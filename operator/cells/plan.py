@@ -26,8 +26,8 @@ from kip.selection.choose import Chooser, Constraints, NoFit
 
 log = structlog.get_logger(__name__)
 
-# Root volume of the EKS images (snapshot size); a smaller one is refused by EC2.
-_IMAGE_VOLUME_GIB = 20
+# What the EKS images have; the cells' kubelets report what theirs really is.
+_USUAL_VOLUME_GIB = 20
 # A pod's packets take one more hop to the metadata service than the cell's own. Only a pod that was given a role
 # needs to get there.
 _HOPS_OF_A_CELL, _HOPS_OF_A_POD = 1, 2
@@ -105,7 +105,7 @@ class SelectingPlanner:
             "cpu": str(kind.vcpus),
             "memory": f"{kind.memory_mib}Mi",
             "pods": str(self._options.max_pods),
-            "ephemeral-storage": f"{_IMAGE_VOLUME_GIB * GIB // MIB}Mi",
+            "ephemeral-storage": f"{_USUAL_VOLUME_GIB * GIB // MIB}Mi",
         }
 
     async def _spec(self, needs: Requirements, offer: Offer, site: Site, subnet: Subnet) -> LaunchSpec:
@@ -123,7 +123,7 @@ class SelectingPlanner:
             root_device_name=image.root_device_name,
             security_group_ids=tuple(dict.fromkeys((*site.security_group_ids, *needs.security_groups))),
             user_data=site.user_data,
-            root_volume_gib=max(volume, _IMAGE_VOLUME_GIB),
+            root_volume_gib=max(volume, image.root_volume_gib),
             instance_profile=profile,
             associate_public_ip=False if private else None,
             hop_limit=_HOPS_OF_A_POD if profile else _HOPS_OF_A_CELL,

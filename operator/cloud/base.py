@@ -111,12 +111,15 @@ class ImageSpec:
 
     ids: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
+    executable_users: tuple[str, ...] = ()
+    """Accounts that may launch it: numbers, `self` or `all`."""
     filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """DescribeImages filters, name to values, like `{"name": ("amazon-eks-node-al2023-x86_64-*",)}`."""
 
     def __str__(self) -> str:
         parts = [f"id in {','.join(self.ids)}"] if self.ids else []
         parts += [f"owner in {','.join(self.owners)}"] if self.owners else []
+        parts += [f"launchable by {','.join(self.executable_users)}"] if self.executable_users else []
         parts += [f"{name} in {','.join(values)}" for name, values in sorted(self.filters.items())]
         return "; ".join(parts) or "any image"
 
@@ -131,6 +134,8 @@ class Image:
     architecture: str
     """As EC2 names it: `x86_64` or `arm64`."""
     creation: datetime
+    root_volume_gib: int = 0
+    """Size of the root volume's snapshot: a cell's volume cannot be smaller. 0 when AWS does not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

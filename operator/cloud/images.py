@@ -22,6 +22,8 @@ class Ec2Images:
             parameters["ImageIds"] = list(spec.ids)
         if spec.owners:
             parameters["Owners"] = list(spec.owners)
+        if spec.executable_users:
+            parameters["ExecutableUsers"] = list(spec.executable_users)
         images = [to_image(image) for image in await self._sdk.describe_images(**parameters)]
         if not images:
             raise NotFound(f"no machine image matches: {spec}", action="DescribeImages")
@@ -37,4 +39,11 @@ def to_image(answer: Answer) -> Image:
         root_device_name=answer.get("RootDeviceName", "/dev/xvda"),
         architecture=answer["Architecture"],
         creation=datetime.fromisoformat(answer["CreationDate"]),
+        root_volume_gib=_root_volume_gib(answer),
     )
+
+
+def _root_volume_gib(answer: Answer) -> int:
+    root = answer.get("RootDeviceName")
+    mapped = (m for m in answer.get("BlockDeviceMappings") or () if m.get("DeviceName") == root)
+    return next((int((m.get("Ebs") or {}).get("VolumeSize") or 0) for m in mapped), 0)

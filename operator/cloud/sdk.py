@@ -35,6 +35,8 @@ class SdkSettings:
     access_key_id: str | None = None
     """Without keys the SDK's default chain is used: environment, web identity (IRSA), pod identity, instance role."""
     secret_access_key: str | None = None
+    verify_tls: bool = True
+    """False accepts any certificate from `endpoint_url`."""
     connect_timeout: float = 5.0
     read_timeout: float = 20.0
     max_attempts: int = 3
@@ -139,7 +141,9 @@ async def open_ec2(
     )
     async with AsyncExitStack() as stack:
         with _border(""):
-            client = session.client("ec2", endpoint_url=settings.endpoint_url, config=config)
+            client = session.client(
+                "ec2", endpoint_url=settings.endpoint_url, config=config, verify=settings.verify_tls
+            )
             ec2 = Ec2Sdk(await stack.enter_async_context(client), observe)
         yield ec2
 

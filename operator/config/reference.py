@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kip.config import obsolete
-from kip.config.problems import KeyPath, dotted
+from kip.config.problems import dotted
 from kip.config.report import leaves, shown
 from kip.config.schema import Settings
 
@@ -39,15 +39,16 @@ def page() -> str:
 
 
 def _sections() -> Iterator[str]:
-    section: KeyPath | None = None
+    sections: dict[str, list[str]] = {}
     for path, field, value in leaves(Settings()):
-        if path[:-1] != section:
-            section = path[:-1]
-            yield f"\n## {dotted(section) if section else 'Top level'}\n"
-            yield "| key | default | meaning |\n| --- | --- | --- |"
         default = shown(value, field)
         text = (field.description or "").replace("|", "\\|")
-        yield f"| `{path[-1]}` | {'' if default in ('(none)', '[]', '{}') else f'`{default}`'} | {text} |"
+        row = f"| `{path[-1]}` | {'' if default in ('(none)', '[]', '{}') else f'`{default}`'} | {text} |"
+        sections.setdefault(dotted(path[:-1]) if path[:-1] else "Top level", []).append(row)
+    for title, rows in sections.items():
+        yield f"\n## {title}\n"
+        yield "| key | default | meaning |\n| --- | --- | --- |"
+        yield from rows
 
 
 def _obsolete() -> Iterator[str]:

@@ -22,7 +22,9 @@ def settings(
     return {
         "apiVersion": "v1",
         "kind": "serverConfig",
-        "cloud": {"aws": {"region": REGION, "endpointURL": world.url("aws"), **_CREDENTIALS}},
+        "cloud": {
+            "aws": {"region": REGION, "vpcID": "default", "endpointURL": world.url("aws"), **_CREDENTIALS}
+        },
         "cells": {"defaultInstanceType": "t3.small", "deadManSwitch": "10m"},
         "kubelet": {
             "nodeIP": str(world.host_address),
