@@ -27,7 +27,7 @@ class Upstream:
 
     async def send(
         self,
-        node_name: str,
+        node_name: str | None,
         method: str,
         path: str,
         *,
@@ -35,8 +35,13 @@ class Upstream:
         body: bytes | None = None,
         content_type: str | None = None,
     ) -> Reply:
-        """The API server's answer, whatever its status; Problem (503) when it gives none that is meant for a cell."""
-        node = Impersonation(f"system:node:{node_name}", ("system:nodes",)) if self._impersonate else None
+        """The API server's answer, whatever its status; Problem (503) when it gives none that is meant for a cell.
+
+        Without a `node_name`, the operator asks for itself.
+        """
+        node = None
+        if node_name is not None and self._impersonate:
+            node = Impersonation(f"system:node:{node_name}", ("system:nodes",))
         try:
             reply = await self._client.request(
                 method,
@@ -54,7 +59,7 @@ class Upstream:
             raise unavailable("the API server does not accept the operator")
         return reply
 
-    async def get(self, node_name: str, path: str) -> Reply:
+    async def get(self, node_name: str | None, path: str) -> Reply:
         """An object that must be there. Raises Problem: 404, 503, or what the API server said."""
         reply = await self.send(node_name, "GET", path)
         if reply.status == 404:

@@ -267,6 +267,18 @@ async def test_get_of_a_successor_is_404(running: Any, world: Any, make_pod: Any
     assert (await kubelet.get(POD)).status == 404
 
 
+async def test_get_of_a_pod_that_the_node_may_not_see_any_more(
+    running: Any, world: Any, make_pod: Any, make_reply: Any
+) -> None:
+    _, kubelet = running
+    world.upstream.answers.append(make_reply(403, {"kind": "Status"}))
+    assert (await kubelet.get(POD)).status == 404
+    assert [asked.impersonate is None for asked in world.upstream.asked] == [False, True]
+    world.upstream.objects[POD] = make_pod()
+    world.upstream.answers.append(make_reply(403, {"kind": "Status"}))
+    assert (await kubelet.get(POD)).status == 403
+
+
 async def test_status_is_patched_upstream(running: Any, world: Any) -> None:
     _, kubelet = running
     patch = {

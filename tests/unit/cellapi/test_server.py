@@ -67,9 +67,11 @@ async def test_the_first_request_is_noted(world: Any, identity: Any) -> None:
     session, kubelet = await world.open(identity)
     with pytest.raises(TimeoutError):
         await session.wait_first_request(timeout_s=0.01)
+    assert not session.kubelet_asked
     waiting = asyncio.create_task(session.wait_first_request(timeout_s=5))
     await kubelet.get(NODES)
     await waiting
+    assert session.kubelet_asked
     first = session.first_request_at
     await kubelet.get(NODES)
     assert session.first_request_at == first is not None
