@@ -112,7 +112,7 @@ def words(value: Any) -> tuple[str, ...]:
 
 def one_or_many(value: Any) -> Any:
     """A list stays; anything else becomes the only entry of one."""
-    return value if isinstance(value, list) else [value]
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def _seconds(value: Any) -> float:
