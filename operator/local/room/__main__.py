@@ -20,7 +20,7 @@ from kip.local.room.ami import Ami, Sources, prepare
 from kip.local.room.cleanup import only_room, ready_path
 from kip.local.room.imds import MetadataService, serve
 from kip.local.room.instances import ControlApi
-from kip.local.room.preflight import check_host
+from kip.local.room.preflight import allow_many_machines, check_host
 from kip.local.room.room import Room
 from kip.local.world import World, WorldError
 
@@ -46,6 +46,7 @@ async def run(world: World) -> None:
         OSError: the metadata service's address is taken, or the world's network is not up.
     """
     check_host(world)
+    allow_many_machines()
     with only_room(world):
         images = world.state / "ami"
         ami = await asyncio.to_thread(prepare, images, sources(world))
