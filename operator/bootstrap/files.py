@@ -57,10 +57,10 @@ def cell_files(options: BootstrapOptions) -> tuple[File, ...]:
         File(f"{_UNITS}/kip-api.service", units.API_SERVICE),
         File(f"{_UNITS}/kip-dead-man-switch.service", units.DEAD_MAN_SERVICE),
         File(f"{_UNITS}/kip-dead-man-switch.timer", units.DEAD_MAN_TIMER),
-        File(f"{PROGRAMS}/wait-for-tunnel", _script("wait-for-tunnel"), "0755"),
-        File(f"{PROGRAMS}/dead-man-switch", _script("dead-man-switch"), "0755"),
-        File(CNI_PLUGIN, _script("cni"), "0755"),
-        File(f"{PROGRAMS}/boot", _script("boot"), "0755"),
+        File(f"{PROGRAMS}/wait-for-tunnel", script("wait-for-tunnel"), "0755"),
+        File(f"{PROGRAMS}/dead-man-switch", script("dead-man-switch"), "0755"),
+        File(CNI_PLUGIN, script("cni"), "0755"),
+        File(f"{PROGRAMS}/boot", script("boot"), "0755"),
     ]
     if options.registry_credential_provider:
         files.insert(0, File(CREDENTIAL_PROVIDER_CONFIG, kubelet.credential_providers()))
@@ -77,7 +77,7 @@ def _shell_variables(options: BootstrapOptions) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
-def _script(name: str) -> str:
+def script(name: str) -> str:
     """A script of this package without its comments, which a cell does not read and user data has no room for."""
     text = resources.files("kip.bootstrap").joinpath("scripts", f"{name}.sh").read_text()
     shebang, *lines = text.splitlines(keepends=True)
