@@ -45,7 +45,10 @@ class OperatorProcess:
     def start(self, *, wait: bool = True) -> None:
         """Starts it unless it runs; returns when its health probe answers well, or at once."""
         argv = (sys.executable, "-m", "kip", "run", "--config", str(self.config))
-        self._processes.start(Command(self.name, argv, {"KUBECONFIG": str(self._world.operator_kubeconfig)}))
+        # As a container that is restarted in its pod: it goes on under its own Lease at once.
+        identity = "kip-local" if self.name == "operator" else f"kip-{self.name}"
+        environment = {"KUBECONFIG": str(self._world.operator_kubeconfig), "POD_NAME": identity}
+        self._processes.start(Command(self.name, argv, environment))
         if wait:
             eventually(self.healthy, _PATIENCE, f"{self.name} is healthy", self.tail)
 
