@@ -15,6 +15,7 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
+from kip.cellapi import passing
 from kip.cellapi.call import Call, json_object, passed
 from kip.cellapi.problem import not_found
 from kip.kube.client import Reply
@@ -56,15 +57,7 @@ async def update(call: Call) -> web.StreamResponse:
         return json_object({**body, "metadata": _invented(call, name)})
     if name not in call.session.events_passed:
         raise not_found(f"event {name} is not one of this cell's")
-    reply = await call.session.shared.upstream.send(
-        call.session.identity.node_name,
-        "PATCH",
-        call.target.path,
-        params=call.parameters("fieldManager", "fieldValidation"),
-        body=call.encoded_body,
-        content_type=call.content_type,
-    )
-    return passed(reply)
+    return await passing.write(call)
 
 
 async def _post(call: Call, body: bytes) -> Reply:

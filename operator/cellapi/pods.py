@@ -191,19 +191,6 @@ async def get(call: Call) -> web.StreamResponse:
     return passed(reply)
 
 
-async def patch_status(call: Call) -> web.StreamResponse:
-    session = call.session
-    reply = await session.shared.upstream.send(
-        session.identity.node_name,
-        "PATCH",
-        call.target.path,
-        params=call.parameters("fieldManager", "fieldValidation"),
-        body=call.encoded_body,
-        content_type=call.content_type,
-    )
-    return passed(reply)
-
-
 async def delete(call: Call) -> web.StreamResponse:
     """The kubelet's last word on a pod that somebody deleted. With a body of our own: what a cell may ask is this
     one thing, not everything that DeleteOptions can say."""

@@ -34,7 +34,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The pod is not among those known. True if the API server, asked directly, does not have it either."""
+    """The pod is not among those known: the list is empty if the API server, asked directly, has none either."""
 
 
 View = Listed | Empty | Unknown | Missing

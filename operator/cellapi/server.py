@@ -96,6 +96,7 @@ class CellApi:
             raise RuntimeError(f"cell {identity.cell_name} is served already: close its session first")
         if self._following is None:
             self._following = asyncio.create_task(run_all(self._feeds), name="cellapi-feeds")
+            self._following.add_done_callback(_tell_if_broken)
         session = CellSession(
             identity, Token(token), self._shared, self._socket_path(identity), pod_shown=pod_shown
         )
@@ -134,6 +135,11 @@ class CellApi:
                 f"{path}: a socket's path may have {_MAX_SOCKET_PATH} bytes; use a shorter directory"
             )
         return path
+
+
+def _tell_if_broken(following: asyncio.Task[None]) -> None:
+    if not following.cancelled() and (error := following.exception()) is not None:
+        log.error("cells hear no more of changes to services, drivers and runtime classes", exc_info=error)
 
 
 def _bind(path: Path) -> socket.socket:
