@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,6 @@ from kip.node.keeper import NodeKeeper
 from kip.node.object import NodeOptions
 from kip.observe.metrics import Metrics
 from kip.pods import eligibility
-from kip.services.model import service_from, slice_from
-from kip.services.ruleset import ruleset
 from kip.tunnel.pool import TunnelPool
 
 log = structlog.get_logger(__name__)
@@ -115,7 +113,6 @@ class NodeServing:
         self._cells = Cells(client, node_name)
         self._informers = self._shared_informers()
         self._rules = ServiceRules(
-            _service_ruleset,
             self._informers["services"].items,
             self._informers["endpointslices"].items,
             clock,
@@ -141,7 +138,7 @@ class NodeServing:
             clock,
             socket_dir=around.run_dir,
             first_contact_key=around.keys.first_contact_public_key,
-            ruleset=self._rules.current,
+            rules=self._rules,
             changed=self._mark,
         )
         self._fleet = Fleet(self._compute, clock, tags=self._tags)
@@ -229,7 +226,7 @@ class NodeServing:
             "node": self._keeper.run(),
             "cloud health": self._health.run(),
             "sweep": self._sweeper.run(),
-            "services": self._rules.run(self._links),
+            "services": self._rules.run(self._links.push_services),
             "kept logs": self._sweep_logs(),
         }
 
@@ -429,8 +426,3 @@ def _image_spec(given: BootImageSpec) -> ImageSpec | None:
         executable_users=given.executable_users,
         filters=given.filters,
     )
-
-
-def _service_ruleset(services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]]) -> str:
-    """The nft ruleset for all cells, from objects as the API server has them."""
-    return ruleset(filter(None, map(service_from, services)), filter(None, map(slice_from, slices)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kip.cells.links import Contact
+from kip.cells.services import Supply
 from kip.tunnel import join
 from kip.tunnel.connection import Tunnel
 from kip.tunnel.errors import Unreachable
@@ -27,8 +28,8 @@ class CellTunnel:
     async def activate_host_key(self) -> None:
         await join.activate_host_key(self._tunnel)
 
-    async def push_services(self, ruleset: str) -> None:
-        await join.push_services(self._tunnel, ruleset)
+    async def push_services(self, supply: Supply) -> None:
+        await join.push_services(self._tunnel, supply.text, supply.stale_flows)
 
     async def forward_api(self, socket: Path) -> None:
         await self._tunnel.forward_api(socket)

@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
+from kip.cells.services import ServiceRules, Supply
 from kip.model.cell import SERVING, Cell
 from kip.model.clock import Clock
 
@@ -46,7 +47,7 @@ class Tunnel(Protocol):
 
     async def first_contact(self) -> Contact: ...
     async def activate_host_key(self) -> None: ...
-    async def push_services(self, ruleset: str) -> None: ...
+    async def push_services(self, supply: Supply) -> None: ...
     async def forward_api(self, socket: Path) -> None: ...
     async def forward_kubelet(self, socket: Path) -> None: ...
     async def wait_closed(self) -> None: ...
@@ -104,6 +105,8 @@ class Link:
         self.reachable_at: float | None = None
         self.connected_at: float | None = None
         self.shown_at: float | None = None
+        self.rules_version: int | None = None
+        self.supplying = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -125,7 +128,7 @@ class Links:
         *,
         socket_dir: Path,
         first_contact_key: str,
-        ruleset: Callable[[], str],
+        rules: ServiceRules,
         changed: Callable[[str], None],
     ) -> None:
         """`changed(pod_uid)` is called whenever a link reaches another state; `first_contact_key` is the public key
@@ -135,7 +138,7 @@ class Links:
         self._clock = clock
         self._socket_dir = socket_dir
         self._first_contact_key = first_contact_key
-        self._ruleset = ruleset
+        self._rules = rules
         self._changed = changed
         self._links: dict[str, Link] = {}
 
@@ -179,16 +182,16 @@ class Links:
         await _cancel(link.task)
         await self._tunnels.drop(cell_name)
 
-    async def push_services(self, ruleset: str) -> None:
-        """Bring a new service ruleset to every cell that is connected; a cell that fails gets it when it is redialled."""
+    async def push_services(self) -> None:
+        """Bring the newest service rules to every cell that is connected; one that fails gets them when redialled."""
         slots = asyncio.Semaphore(32)
 
         async def push(link: Link) -> None:
             async with slots:
-                if link.tunnel is None or link.state not in ("contacted", "up"):
+                if link.tunnel is None:
                     return
                 try:
-                    await link.tunnel.push_services(ruleset)
+                    await self._supply(link, link.tunnel)
                 except Exception as error:
                     log.warning("services not brought to a cell", cell=link.cell_name, error=str(error))
                     await self._tunnels.drop(link.cell_name)
@@ -232,7 +235,7 @@ class Links:
         contact = await tunnel.first_contact()
         session = link.session = await self._open_session(cell, pod, contact.token)
         link.kubelet_socket = self._socket_dir / f"{cell.name}.kubelet"
-        prepared = (tunnel.push_services(self._ruleset()), tunnel.forward_kubelet(link.kubelet_socket))
+        prepared = (self._supply(link, tunnel), tunnel.forward_kubelet(link.kubelet_socket))
         if cell.pod_may_run:
             await asyncio.gather(tunnel.activate_host_key(), *prepared)
             session.show_pod()
@@ -244,6 +247,8 @@ class Links:
             link.state = "contacted"
         link.tunnel = tunnel
         link.connected_at = self._clock.monotonic()
+        # What was published while the first rules were on their way did not meet a link with a tunnel.
+        await self._supply(link, tunnel)
 
     async def _watch(self, link: Link) -> None:
         """Until the connection ends; meanwhile say when the kubelet first asks."""
@@ -260,6 +265,13 @@ class Links:
         finally:
             closed.cancel()
             asked.cancel()
+
+    async def _supply(self, link: Link, tunnel: Tunnel) -> None:
+        """Give the cell the newest rules, one after the other: a change counts only on top of the version before it."""
+        async with link.supplying:
+            while (supply := self._rules.supply(link.rules_version)) is not None:
+                await tunnel.push_services(supply)
+                link.rules_version = supply.version
 
     def _accepted_keys(self, cell: Cell) -> tuple[str, ...]:
         """The host keys that this cell may show.

@@ -1,15 +1,18 @@
-"""ClusterIP Services on the cells: one ruleset, computed here, brought to every cell when it changes."""
+"""ClusterIP Services on the cells: one ruleset, computed here once, brought to every cell as it changes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from kip.cells.links import Links
 from kip.model.clock import Clock
+from kip.services.changes import delta, stale_flows
+from kip.services.model import service_from, slice_from
+from kip.services.ruleset import Ruleset, compute, render
 
 log = structlog.get_logger(__name__)
 
@@ -20,41 +23,68 @@ _GATHER_S = 0.2
 Objects = Callable[[], Sequence[dict[str, Any]]]
 
 
-class ServiceRules:
-    """Keeps the ruleset current and the cells supplied."""
+@dataclass(frozen=True)
+class Supply:
+    """What to give a cell so that it has version `version` of the rules."""
 
-    def __init__(
-        self,
-        render: Callable[[Sequence[dict[str, Any]], Sequence[dict[str, Any]]], str],
-        services: Objects,
-        endpoint_slices: Objects,
-        clock: Clock,
-    ) -> None:
-        self._render = render
+    version: int
+    text: str
+    """For `nft -f -`."""
+    stale_flows: tuple[tuple[str, int, str], ...] = ()
+    """UDP flows to end: a Service's address and port, and the backend that it no longer has."""
+
+
+class ServiceRules:
+    """The rules in versions: a cell that has the one before gets the difference, any other cell the whole."""
+
+    def __init__(self, services: Objects, endpoint_slices: Objects, clock: Clock) -> None:
         self._services = services
         self._slices = endpoint_slices
         self._clock = clock
         self._stale = asyncio.Event()
-        self._text: str | None = None
+        self._rules: Ruleset | None = None
+        self._version = 0
+        self._whole: str | None = None
+        self._change: Supply | None = None
 
     def changed(self) -> None:
         """A Service or EndpointSlice changed."""
         self._stale.set()
 
-    def current(self) -> str:
-        """The ruleset as of now."""
-        if self._text is None or self._stale.is_set():
-            self._text = self._render(self._services(), self._slices())
-        return self._text
+    def supply(self, has: int | None) -> Supply | None:
+        """What a cell needs that has version `has` (None: nothing); None if it has the newest."""
+        if self._rules is None:
+            self._publish(self._compute())
+        if has == self._version:
+            return None
+        if self._change is not None and has == self._version - 1:
+            return self._change
+        if self._whole is None and self._rules is not None:
+            self._whole = render(self._rules)
+        return Supply(self._version, self._whole or "")
 
-    async def run(self, links: Links) -> None:
-        """Bring each change to all cells, for ever."""
+    async def run(self, bring: Callable[[], Awaitable[None]]) -> None:
+        """For ever: publish what changed, and call `bring`, which is to supply all cells."""
         while True:
             await self._stale.wait()
             await self._clock.sleep(_GATHER_S)
-            before = self._text
-            text = self._render(self._services(), self._slices())
-            self._text = text
             self._stale.clear()
-            if text != before:
-                await links.push_services(text)
+            rules = self._compute()
+            if rules != self._rules:
+                self._publish(rules)
+                await bring()
+
+    def _compute(self) -> Ruleset:
+        return compute(
+            filter(None, map(service_from, self._services())), filter(None, map(slice_from, self._slices()))
+        )
+
+    def _publish(self, rules: Ruleset) -> None:
+        before, self._rules = self._rules, rules
+        self._version += 1
+        self._whole = None
+        self._change = (
+            Supply(self._version, delta(before, rules), stale_flows(before, rules))
+            if before is not None
+            else None
+        )
