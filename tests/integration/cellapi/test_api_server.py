@@ -522,7 +522,8 @@ def compared(node: dict[str, Any]) -> dict[str, Any]:
     status = {**node["status"], "conditions": conditions}
     info = {key: value for key, value in status.pop("nodeInfo", {}).items() if value}
     daemons = status.pop("daemonEndpoints", {})
-    labels, annotations = node["metadata"].get("labels"), node["metadata"].get("annotations")
+    labels, annotations = node["metadata"].get("labels"), dict(node["metadata"].get("annotations") or {})
+    annotations.pop("node.alpha.kubernetes.io/ttl", None)  # the controller manager's, at some time of its own
     with suppress(KeyError):
         del status["phase"]
     return {"labels": labels, "annotations": annotations, "status": status, "info": info, "daemons": daemons}
