@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from kip.local import build, lifecycle, processes, registry
 from kip.local.progress import ConsoleProgress
@@ -45,6 +44,19 @@ def up(name: str, only: tuple[str, ...], without: tuple[str, ...]) -> None:
 
 @local.command()
 @_named
+@click.option("--keep", is_flag=True, help="Leave the world up, and say how to look at it.")
+def demo(name: str, *, keep: bool) -> None:
+    """Show pods running on cells of their own, with the commands to type.
+
+    Brings the world up, tells the story, and takes down what it brought up.
+    """
+    from kip.local.demo import demonstrate  # noqa: PLC0415 (as `kip local --help` needs none of it)
+
+    raise click.exceptions.Exit(demonstrate(name, keep=keep))
+
+
+@local.command()
+@_named
 def down(name: str) -> None:
     """Take the world down and leave nothing of it."""
     if not lifecycle.down(name, ConsoleProgress()):
@@ -56,12 +68,18 @@ def down(name: str) -> None:
 def status(name: str) -> None:
     """Show each part; exit code 1 when one that was started is not ready."""
     world = _existing(name)
-    table = Table("PART", "PID", "STATE", box=None, pad_edge=False)
     found = lifecycle.status(world)
-    for part in found:
-        state = "ready" if part.missing is None else part.missing if part.started else "not started"
-        table.add_row(part.name, str(part.pid or "-"), state)
-    Console(highlight=False).print(table)
+    _print_table(
+        ("PART", "PID", "STATE"),
+        (
+            (
+                part.name,
+                str(part.pid or "-"),
+                "ready" if part.missing is None else part.missing if part.started else "not started",
+            )
+            for part in found
+        ),
+    )
     if any(part.started and part.missing for part in found):
         raise click.exceptions.Exit(1)
 
@@ -74,7 +92,28 @@ def kubectl(arguments: tuple[str, ...]) -> None:
     """Run kubectl as the world's administrator; KIP_LOCAL_NAME names another world than the default one."""
     world = _existing(os.environ.get("KIP_LOCAL_NAME", DEFAULT_NAME))
     program = build.ensure(build.KUBERNETES, ConsoleProgress()) / "kubectl"
-    os.execve(program, ["kubectl", *arguments], {**os.environ, "KUBECONFIG": str(world.kubeconfig)})
+    # With the cache in the world's directory nothing of the world stays in the user's.
+    ours = {"KUBECONFIG": str(world.kubeconfig), "KUBECACHEDIR": str(world.state / "kubectl")}
+    os.execve(program, ["kubectl", *arguments], {**os.environ, **ours})
+
+
+@local.command("instances")
+@_named
+def show_instances(name: str) -> None:
+    """Show the EC2 instances that the AWS endpoint has, those that are over included."""
+    from kip.local import instances  # noqa: PLC0415 (the AWS SDK: half a second that few commands need)
+
+    found = instances.describe(_existing(name))
+    if not found:
+        click.echo("EC2 has no instances")
+        return
+    _print_table(
+        ("INSTANCE-ID", "STATE", "TYPE", "MARKET", "ZONE", "IP", "POD-IP", "NAME"),
+        (
+            (i.id, i.state, i.instance_type, i.market, i.zone, i.private_ip, i.pod_ip, i.tags.get("Name"))
+            for i in found
+        ),
+    )
 
 
 @local.command()
@@ -128,3 +167,11 @@ def _existing(name: str) -> World:
     if world is None:
         raise click.ClickException(f"there is no world {name!r}: kip local up --name {name}")
     return world
+
+
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
+    """Columns as kubectl prints them, never cut off or wrapped."""
+    cells = [header, *([value or "-" for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        click.echo("   ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
