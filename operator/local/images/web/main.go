@@ -4,13 +4,16 @@
 //	/              host name, the POD_* variables and the addresses it has
 //	/env/NAME      an environment variable
 //	/file?path=P   a file's content
-//	/fetch?url=U   what another server answers, its status included
+//	/fetch?url=U   what another server answers, its status included; &ca=P names a file with the authority of its
+//	               certificate, &token=P one with a bearer token
 //	/healthz       200 or 503; /healthz/off and /healthz/on switch it
 //	/exit?code=N   ends the process with that code
 package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,6 +21,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"sort"
@@ -158,14 +162,14 @@ func file(w http.ResponseWriter, r *http.Request) {
 func fetch(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), fetchTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL.Query().Get("url"), nil)
+	request, client, err := prepared(ctx, r.URL.Query())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	// A connection of its own each time: a Service is balanced per connection.
 	request.Close = true
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
@@ -173,6 +177,33 @@ func fetch(w http.ResponseWriter, r *http.Request) {
 	defer response.Body.Close()
 	w.WriteHeader(response.StatusCode)
 	io.Copy(w, response.Body)
+}
+
+func prepared(ctx context.Context, query url.Values) (*http.Request, *http.Client, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, query.Get("url"), nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	client := http.DefaultClient
+	if path := query.Get("ca"); path != "" {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		authorities := x509.NewCertPool()
+		if !authorities.AppendCertsFromPEM(content) {
+			return nil, nil, fmt.Errorf("%s: no certificate in it", path)
+		}
+		client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authorities}}}
+	}
+	if path := query.Get("token"); path != "" {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(content)))
+	}
+	return request, client, nil
 }
 
 func exit(w http.ResponseWriter, r *http.Request) {

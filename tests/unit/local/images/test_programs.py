@@ -82,6 +82,10 @@ def test_fetches_from_another(start: Start) -> None:
     assert one.get(f"/fetch?url={two.url}/env/NONE")[0] == 404
     assert one.get("/fetch?url=http://127.0.0.1:9/")[0] == 502
     assert one.get("/fetch?url=:")[0] == 400
+    for file in ("ca", "token"):
+        status, said = one.get(f"/fetch?url={two.url}/&{file}=/none")
+        assert status == 400
+        assert "/none" in said
 
 
 def test_health_is_switched(start: Start) -> None:
