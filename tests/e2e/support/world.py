@@ -7,8 +7,10 @@ import itertools
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import urlopen
 
-from support import manifests
 from support.aws import Aws
 from support.cluster import Cluster, Object
 from support.operators import OperatorProcess, configuration, standby
@@ -16,6 +18,7 @@ from support.waiting import Found, eventually
 
 from kip.local.room import machine
 from kip.local.world import World
+from kip.model.names import TAG_NODE
 
 LIVE = ("pending", "running", "stopping", "shutting-down")
 #: Seconds from a pod's creation to Running on a machine that does other things too; usually 4.
@@ -165,24 +168,40 @@ class E2eWorld(Cluster):
         self.eventually(
             lambda: self.get("serviceaccounts", "default", name), 15, f"{name} has its service account"
         )
-        instances: set[str] = set()
         try:
             yield name
         finally:
-            instances |= {cell.get("status", {}).get("instanceID", "") for cell in self.cells(name)}
             self.kubectl("delete", "namespace", name, "--wait=false")
-            self.eventually(
-                lambda: not self.left_of(name, instances), ENDED, f"nothing is left of {name}", name
-            )
+            self.eventually(lambda: not self.left_of(name), ENDED, f"nothing is left of {name}", name)
 
-    def left_of(self, namespace: str, instances: set[str]) -> list[str]:
-        """Pods and Cells of the namespace, and those of the instances that live or whose machines are there."""
-        live = {instance["id"] for instance in self.instances(*LIVE)}
+    def left_of(self, namespace: str) -> list[str]:
+        """Pods and Cells of the namespace, and whatever machines belong to no Cell at all."""
         left = [f"pod {pod['metadata']['name']}" for pod in self.list("pods", namespace)]
         left += [f"cell {cell['metadata']['name']}" for cell in self.cells(namespace)]
-        left += [f"instance {instance}" for instance in instances & live]
-        left += [f"machine {i}" for i in instances if i and machine.remains(self.world, i)]
-        return left
+        return left + self.stray_machines()
+
+    def stray_machines(self) -> list[str]:
+        """Instances of the virtual node that live and that no Cell names; machines here whose instance has ended."""
+        named = {cell.get("status", {}).get("instanceID") for cell in self.list("cells")}
+        live = self.instances(*LIVE)
+        stray = [f"instance {i['id']}" for i in live if TAG_NODE in i["tags"] and i["id"] not in named]
+        ended = machine.present(self.world) - {instance["id"] for instance in live}
+        return stray + [f"machine of {instance}" for instance in sorted(ended)]
+
+
+def fetch(pod: Object, url: str, more: str = "", *, port: int = 8080) -> str:
+    """What `url` answers to the pod's demonstration server; `more` are further parameters of its /fetch."""
+    query = f"url={quote(url, safe='')}" + (f"&{more}" if more else "")
+    return ask(f"http://{pod['status']['podIP']}:{port}/fetch?{query}")
+
+
+def ask(url: str) -> str:
+    """What the URL answers to this host, whatever the status. Raises OSError where nobody answers."""
+    try:
+        with urlopen(url, timeout=15) as answer:
+            return str(answer.read().decode())
+    except HTTPError as error:
+        return error.read().decode(errors="replace")
 
 
 def condition(found: Object, kind: str) -> str | None:
@@ -232,6 +251,3 @@ def _cell(cell: Object) -> str:
 
 def _told(event: Object) -> str:
     return f"{event['involvedObject'].get('name')}: {event['type']} {event['reason']}: {event.get('message')}"
-
-
-__all__ = ["E2eWorld", "condition", "container_ids", "manifests", "restarts", "summary"]
