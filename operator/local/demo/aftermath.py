@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from kip.local import lifecycle
 from kip.local.demo.stage import CommandFailed, Stage
 from kip.local.demo.story import NAMESPACE
 from kip.local.world import World
@@ -15,7 +16,11 @@ _SECONDS = 10.0  # for each command: what is broken may not answer at all
 
 
 def tell(stage: Stage, world: World) -> None:
-    """Shows pods, events, cells, and the last lines of those parts' logs that have a hand in it."""
+    """Shows what of the world is not ready, pods, events, cells, and the last lines of the logs that matter most."""
+    stage.say()
+    for part in lifecycle.status(world):
+        if part.started and part.missing:
+            stage.say(f"{part.name}: {part.missing}", "bold red")
     for command in (
         f"kubectl -n {NAMESPACE} get pods -o wide",
         f"kubectl -n {NAMESPACE} get events --sort-by=.lastTimestamp",

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from rich.console import Console
 from rich.text import Text
 
-_PATIENCE = 90.0  # seconds for one command; the slowest, the start of a cell, takes 4 on an idle machine
+_PATIENCE = 60.0  # seconds for one command; the slowest, the start of a cell, takes 4 on an idle machine
 
 
 class CommandFailed(Exception):

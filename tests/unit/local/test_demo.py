@@ -19,6 +19,7 @@ from kip.local.cli import local
 from kip.local.demo import aftermath, demonstration, story
 from kip.local.demo.demonstration import Demonstration, kip_command
 from kip.local.demo.stage import CommandFailed, Stage
+from kip.local.lifecycle import PartStatus
 from kip.local.world import World, WorldError
 
 
@@ -327,6 +328,16 @@ def test_kip_is_called_by_its_name_only_if_that_leads_to_it(
     assert kip_command(relative=True) == "venv/kip"
     monkeypatch.setenv("PATH", str(tmp_path / "venv"))
     assert kip_command() == "kip"
+
+
+def test_the_aftermath_names_what_is_not_ready(
+    told: _Told, worlds: _Worlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [PartStatus("etcd", True, 7, None), PartStatus("operator", True, None, "not running")]
+    monkeypatch.setattr(lifecycle, "status", lambda _: parts)
+    aftermath.tell(told.stage, World.open("kip"))
+    assert "\noperator: not running\n" in told.text
+    assert "etcd:" not in told.text
 
 
 def test_log_lines_are_made_readable() -> None:
