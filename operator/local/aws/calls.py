@@ -22,6 +22,7 @@ class Call:
     seconds: float
     """Until it was answered, injected delays included."""
     client_token: str | None
+    instance_type: str | None
     count: int | None
     """MaxCount of RunInstances, number of ids of TerminateInstances."""
     status: int | None
@@ -51,6 +52,7 @@ class Calls:
             time=received,
             seconds=round(time.time() - received, 6),
             client_token=parameters.get("ClientToken"),
+            instance_type=parameters.get("InstanceType"),
             count=_count(action, parameters),
             status=status,
             error=error,

@@ -181,6 +181,7 @@ def test_calls_are_kept_for_benchmarks(aws: Aws) -> None:
         200,
         None,
     )
+    assert first["instance_type"] == "t3.micro"
     assert before <= first["time"] <= time.time()
     assert (second["client_token"], second["status"], second["error"]) == ("token-2", 500, "InternalError")
     assert len(aws.control("GET", "calls")["calls"]) == 3
