@@ -31,10 +31,15 @@ def settings(
             "listenAddress": str(world.host_address),
             "port": kubelet_port or world.ports["kubelet"],
         },
-        "cluster": {"name": f"kip-local-{world.name}", "namespace": OPERATOR_NAMESPACE},
+        "cluster": {"name": f"kip-local-{world.name}", "namespace": OPERATOR_NAMESPACE, **_dns(world)},
         "health": {"listenAddress": health_host, "port": health_port or usual_health_port},
         "log": {"format": "json"},
     }
+
+
+def _dns(world: World) -> dict[str, Any]:
+    """A world without root has no cluster DNS that the operator could find; nor do its cells ever boot to ask."""
+    return {} if world.rooted else {"dns": [str(world.cluster_dns)]}
 
 
 def write(world: World) -> None:
