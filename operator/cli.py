@@ -77,7 +77,7 @@ def _run_until_stopped(settings: Any, kubeconfig: Path | None, config: Any) -> N
         raise click.ClickException(
             f"no cluster to work for: {error}; give --kubeconfig, set KUBECONFIG, or run in a pod"
         ) from error
-    except (process.CannotStart, KubeError, CloudError, OSError) as error:
+    except (process.CannotStart, process.CannotLetGo, KubeError, CloudError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

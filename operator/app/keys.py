@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kip.app.cluster import CannotStart
 from kip.kube.client import ApiClient
 from kip.kube.secrets import load_or_create
 from kip.kubelet import pki
@@ -36,7 +37,7 @@ class OperatorKeys:
 
 
 async def load(client: ApiClient, namespace: str, clock: Clock) -> OperatorKeys:
-    """The keys of this installation; raises KubeError, ValueError."""
+    """The keys of this installation; raises KubeError, CannotStart if the Secret is not what Kip made."""
 
     def make() -> Mapping[str, bytes]:
         ca = pki.new_authority(clock)
@@ -47,7 +48,10 @@ async def load(client: ApiClient, namespace: str, clock: Clock) -> OperatorKeys:
             "ca.key": ca.key,
         }
 
-    data = await load_or_create(client, namespace, SECRET, make)
+    try:
+        data = await load_or_create(client, namespace, SECRET, make)
+    except ValueError as error:
+        raise CannotStart(str(error)) from error
     return OperatorKeys(
         ssh_key=data["ssh-key"].decode(),
         first_contact_host_key=data["first-contact-host-key"].decode(),

@@ -9,7 +9,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,38 +18,45 @@ import structlog
 
 from kip.app import cluster, keys
 from kip.app.cluster import CannotStart
+from kip.app.ending import Ending
 from kip.app.location import locate
 from kip.app.serving import NodeServing, Surroundings
+from kip.app.turns import CannotLetGo, Current, serve_in_turns
 from kip.cloud.metadata import whereabouts
 from kip.cloud.sdk import SdkSettings, open_ec2
 from kip.config import Settings
 from kip.kube.client import ApiClient
-from kip.kube.errors import Unavailable
 from kip.kube.lease import LeaseHolder
-from kip.model.cell import Phase
-from kip.model.clock import Clock, SystemClock
+from kip.kube.waiting import when_available
+from kip.model.clock import SystemClock
 from kip.observe.metrics import Metrics
 from kip.observe.probes import Probes
 
 log = structlog.get_logger(__name__)
 
-# An API server that restarts is away for some seconds; a person who started Kip too early waits longer.
-_RETRY_S = 2.0
-
 
 async def run(settings: Settings, *, kubeconfig: Path | None = None) -> None:
-    """Serve virtual nodes until SIGTERM or SIGINT; raises CannotStart, KubeError, CloudError, ConfigException."""
-    stop = asyncio.Event()
+    """Serve virtual nodes until SIGTERM or SIGINT.
+
+    Raises CannotStart, CannotLetGo, KubeError, CloudError, and kubernetes_asyncio's ConfigException.
+    """
+    ending = Ending()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, ending.asked, number)
     work = asyncio.create_task(_run(settings, kubeconfig), name="kip")
-    stopped = asyncio.create_task(stop.wait())
+    stopped = asyncio.create_task(ending.wait(), name="until asked to end")
     await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     work.cancel()
-    with suppress(asyncio.CancelledError):
+    try:
         await work
+    except asyncio.CancelledError:
+        pass
+    except CannotLetGo:
+        # What hangs would also keep the event loop from closing.
+        ending.within_bounds()
+        raise
 
 
 async def _run(settings: Settings, kubeconfig: Path | None) -> None:
@@ -58,59 +65,21 @@ async def _run(settings: Settings, kubeconfig: Path | None) -> None:
         holder = LeaseHolder(
             around.client, around.clock, namespace=settings.cluster.namespace, identity=around.identity
         )
-        current = _Current()
+        current = Current()
         around.metrics.count_cells(current.phases)
         probes = Probes(around.metrics, clock=around.clock)
         probes.ready("serving", current.trouble)
         await stack.enter_async_context(
             probes.serve(str(settings.health.listen_address), settings.health.port)
         )
-        while True:
-            log.info("waiting for a virtual node to serve", nodes=list(settings.kubelet.node_names))
-            node_name = await holder.acquire(settings.kubelet.node_names)
-            around.metrics.leads(node_name, holder=True)
-            try:
-                await _serve_while_held(around, node_name, holder, current)
-            finally:
-                around.metrics.leads(node_name, holder=False)
-
-
-class _Current:
-    """What this process serves just now, for those who ask from outside."""
-
-    def __init__(self) -> None:
-        self.serving: NodeServing | None = None
-
-    def phases(self) -> list[Phase]:
-        return self.serving.phases() if self.serving is not None else []
-
-    def trouble(self) -> str | None:
-        """A spare is ready too: it is there to take over."""
-        return self.serving.trouble() if self.serving is not None else None
-
-
-async def _serve_while_held(
-    around: Surroundings, node_name: str, holder: LeaseHolder, current: _Current
-) -> None:
-    """Serve until the Lease is lost or serving breaks; in both cases everything is let go before this returns."""
-    serving = current.serving = NodeServing(around, node_name, may_write=lambda: holder.holding)
-    keeping = asyncio.create_task(holder.keep(), name="lease")
-    working = asyncio.create_task(serving.run(), name="serving")
-    try:
-        await asyncio.wait((keeping, working), return_when=asyncio.FIRST_COMPLETED)
-        if keeping.done():
-            log.error("the node's lease is lost; letting go", node=node_name, reason=keeping.result())
-        elif working.exception() is not None:
-            log.error("serving broke off; letting go", node=node_name, exc_info=working.exception())
-    finally:
-        current.serving = None
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-        await serving.close()
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-        await holder.release()
-    await around.clock.sleep(1)
+        await serve_in_turns(
+            holder,
+            settings.kubelet.node_names,
+            lambda node_name: NodeServing(around, node_name, may_write=lambda: holder.holding),
+            current,
+            around.clock,
+            leads=around.metrics.leads,
+        )
 
 
 @asynccontextmanager
@@ -119,7 +88,12 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
     async with AsyncExitStack() as stack:
         client = await ApiClient.connect(kubeconfig)
         stack.push_async_callback(client.close)
-        facts = await _when_reachable(client, settings, clock)
+        facts = await when_available(
+            lambda: cluster.learn(client, settings), clock, what="the cluster's facts"
+        )
+        own_keys = await when_available(
+            lambda: keys.load(client, settings.cluster.namespace, clock), clock, what="the operator's keys"
+        )
         aws = settings.cloud.aws
         location = await locate(aws, whereabouts)
         metrics = Metrics()
@@ -147,7 +121,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             client=client,
             clock=clock,
             ec2=ec2,
-            keys=await keys.load(client, settings.cluster.namespace, clock),
+            keys=own_keys,
             cluster=facts,
             location=location,
             metrics=metrics,
@@ -155,18 +129,6 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             run_dir=run_dir,
             login=lambda: _login(client),
         )
-
-
-async def _when_reachable(client: ApiClient, settings: Settings, clock: Clock) -> cluster.ClusterFacts:
-    told = ""
-    while True:
-        try:
-            return await cluster.learn(client, settings)
-        except Unavailable as error:
-            if str(error) != told:
-                log.warning("waiting for the API server", error=str(error))
-                told = str(error)
-            await clock.sleep(_RETRY_S)
 
 
 def _identity(environ: Mapping[str, str]) -> str:
@@ -192,4 +154,4 @@ async def _login(client: ApiClient) -> kopf.ConnectionInfo:
     )
 
 
-__all__ = ["CannotStart", "run"]
+__all__ = ["CannotLetGo", "CannotStart", "run"]

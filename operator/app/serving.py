@@ -44,6 +44,7 @@ from kip.cells.terminate import Terminate
 from kip.cloud.base import ImageSpec
 from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.errors import InvalidRequest
+from kip.cloud.fence import FencedCompute
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
 from kip.cloud.sdk import Ec2Sdk
@@ -53,8 +54,10 @@ from kip.handlers.runner import Watches
 from kip.kube.client import ApiClient
 from kip.kube.errors import KubeError
 from kip.kube.events import EventRecorder
+from kip.kube.fence import FencedClient
 from kip.kube.informer import Informer
 from kip.kube.store import PodStore
+from kip.kube.waiting import when_available
 from kip.kubelet import pki
 from kip.kubelet.auth import Authenticator, Authorizer
 from kip.kubelet.certificate import ServingCertificate, Wanted
@@ -75,6 +78,8 @@ log = structlog.get_logger(__name__)
 
 # For the first list of what all cells share; an API server that is up answers within a second.
 _FIRST_LISTS_S = 60.0
+# A Lease that is lost can be taken three seconds later (kip.kube.lease.Timing).
+_CLOSE_S = 2.4
 # cells.deadManSwitch: 0 turns the switch off; a machine does not live for ten years.
 _NEVER_S = 10 * 365 * 86400
 
@@ -105,9 +110,11 @@ class NodeServing:
         self._around = around
         self._node_name = node_name
         self._may_write = may_write
-        settings, client, clock = around.settings, around.client, around.clock
+        settings, clock = around.settings, around.clock
+        client = self._client = FencedClient(around.client, may_write)
         self._tags = {names.TAG_CLUSTER: around.cluster.name, names.TAG_NODE: node_name}
-        self._compute = Ec2Compute(around.ec2)
+        self._ec2 = Ec2Compute(around.ec2)
+        self._compute = FencedCompute(self._ec2, may_write)
         self._network = Ec2Network(around.ec2)
         self._pods = PodStore()
         self._cells = Cells(client, node_name)
@@ -177,7 +184,7 @@ class NodeServing:
             self._observer,
             node_name=node_name,
             login=around.login,
-            on_restart=lambda: self._background(self._observer.resync()),
+            on_restart=self._observer.poke,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -185,28 +192,38 @@ class NodeServing:
 
     async def run(self) -> None:
         """Serve until cancelled. Raises KubeError, CloudError or OSError if serving cannot begin."""
+        clock = self._around.clock
         async with asyncio.TaskGroup() as group:
             for informer in self._informers.values():
                 group.create_task(informer.run(), name="informer")
-            await self._keeper.start()
+            await when_available(self._keeper.start, clock, what="the virtual node")
             await asyncio.gather(*(i.wait_synced(_FIRST_LISTS_S) for i in self._informers.values()))
             await self._kubelet.start()
             group.create_task(self._serve_certificate(), name="serving certificate")
-            await self._observer.resync()
+            await when_available(self._observer.resync, clock, what="the node's pods and cells")
             log.info("serving", node=self._node_name, pods=len(self._pods), cells=len(self._cells.all()))
             for name, work in self._loops().items():
                 group.create_task(work, name=name)
 
     async def close(self) -> None:
-        """Let go of everything; pods go on running."""
+        """Let go of everything, within two and a half seconds whatever hangs; pods go on running. Raises nothing."""
         for task in self._tasks:
             task.cancel()
-        await self._kubelet.close()
-        await self._links.close()
-        await self._pool.close()
-        await self._api.close()
-        await self._launcher.close()
-        await self._compute.close()
+        await asyncio.gather(
+            self._shut("connections to cells", self._links.close, self._pool.close, self._api.close),
+            self._shut("kubelet API", self._kubelet.close),
+            self._shut("calls to EC2", self._launcher.close, self._ec2.close),
+        )
+
+    async def _shut(self, what: str, *closers: Callable[[], Awaitable[None]]) -> None:
+        for close in closers:
+            try:
+                async with asyncio.timeout(_CLOSE_S / len(closers)):
+                    await close()
+            except TimeoutError:
+                log.error("not closed in time", what=what, step=close.__qualname__)
+            except Exception:
+                log.exception("not closed", what=what, step=close.__qualname__)
 
     def phases(self) -> list[Phase]:
         """The phase of every cell."""
@@ -237,10 +254,10 @@ class NodeServing:
     async def _sweep_logs(self) -> None:
         while True:
             await self._around.clock.sleep(60)
-            if self._pods.synced and self._may_write():
+            if self._pods.synced:
                 try:
                     await self._kept_logs.sweep({p["metadata"]["uid"] for p in self._pods.items()})
-                except Exception as error:
+                except KubeError as error:
                     log.warning("kept logs not swept", error=str(error))
 
     def _forget_logs(self, pod_uid: str) -> None:
@@ -273,7 +290,7 @@ class NodeServing:
     # Parts.
 
     def _shared_informers(self) -> dict[str, Informer]:
-        client, clock = self._around.client, self._around.clock
+        client, clock = self._client, self._around.clock
         return {
             "services": Informer(client, "/api/v1/services", clock=clock, on_change=self._rules_changed),
             "endpointslices": Informer(
@@ -300,7 +317,7 @@ class NodeServing:
 
     def _lifecycle(self) -> Lifecycle:
         around, cells = self._around, self._around.settings.cells
-        events = EventRecorder(around.client, around.clock, component="kip", host=self._node_name)
+        events = EventRecorder(self._client, around.clock, component="kip", host=self._node_name)
         tools = Tools(
             settings=CellSettings(
                 node_name=self._node_name,
@@ -311,7 +328,7 @@ class NodeServing:
             cells=self._cells,
             fleet=self._fleet,
             links=self._links,
-            report=Reporter(around.client, events, around.clock),
+            report=Reporter(self._client, events, around.clock, seen=self._pods.put),
             clock=around.clock,
             observe=around.metrics.pod_reached,
         )
@@ -404,9 +421,9 @@ class NodeServing:
             host=str(kubelet.listen_address),
             port=kubelet.port,
             tls=self._certificate,
-            client_ca=ClientCa(around.client, around.clock),
-            authenticator=Authenticator(around.client, around.clock),
-            authorizer=Authorizer(around.client, self._node_name, around.clock),
+            client_ca=ClientCa(self._client, around.clock),
+            authenticator=Authenticator(self._client, around.clock),
+            authorizer=Authorizer(self._client, self._node_name, around.clock),
             directory=self._directory,
             cell_tls=self._cell_tls,
             kept_logs=self._kept_logs,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -20,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 # kopf loses a deletion that falls between two lists (a watch that ends with 410); a list of our own finds it.
 RESYNC_S = 60.0
+_FIRST_S = 5.0
+_AGAIN_S = 10.0
 
 
 class Observer:
@@ -45,6 +49,7 @@ class Observer:
         self._cells = cells
         self._keeper = keeper
         self._mark = mark
+        self._wake = asyncio.Event()
         self._ended_pod_gone = ended_pod_gone
 
     def pod(self, kind: str | None, obj: Object) -> None:
@@ -61,7 +66,9 @@ class Observer:
         if kind == "DELETED":
             self._mark(self._cells.forget(obj))
         else:
-            self._mark(self._cells.put(obj).pod_uid)
+            cell = self._cells.see(obj)
+            if cell is not None:
+                self._mark(cell.pod_uid)
 
     def node(self, kind: str | None, obj: Object) -> None:
         self._keeper.seen(None if kind == "DELETED" else obj)
@@ -76,11 +83,21 @@ class Observer:
         for uid in {p["metadata"]["uid"] for p in self._pods.items()} | {c.pod_uid for c in cells}:
             self._mark(uid)
 
+    def poke(self) -> None:
+        """The watches may have missed something: resync soon."""
+        self._wake.set()
+
     async def run(self) -> None:
-        """Resync for ever."""
+        """Resync for ever; first soon, for what was deleted before the watches had begun."""
+        pause_s = _FIRST_S
         while True:
-            await self._clock.sleep(RESYNC_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+            self._wake.clear()
+            pause_s = RESYNC_S
             try:
                 await self.resync()
             except KubeError as error:
                 log.warning("resync failed", error=str(error))
+                pause_s = _AGAIN_S

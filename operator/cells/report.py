@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
 from kip.kube.client import ApiClient
-from kip.kube.errors import KubeError, NotFound
+from kip.kube.errors import Conflict, KubeError, NotFound
 from kip.kube.events import EventRecorder
 from kip.model.clock import Clock, to_rfc3339
 
@@ -21,10 +22,19 @@ _DISRUPTION = "DisruptionTarget"
 class Reporter:
     """Writes what a person sees of a pod before its kubelet does, and after it is lost."""
 
-    def __init__(self, client: ApiClient, events: EventRecorder, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        events: EventRecorder,
+        clock: Clock,
+        *,
+        seen: Callable[[dict[str, Any]], object] = lambda pod: None,
+    ) -> None:
+        """`seen` gets each pod as it is after a write: whoever decides next must not decide on what was before."""
         self._client = client
         self._events = events
         self._clock = clock
+        self._seen = seen
 
     async def progress(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
         """A step forward, as an event."""
@@ -36,7 +46,7 @@ class Reporter:
         status = pod.get("status") or {}
         if status.get("reason") == reason and status.get("message") == message:
             return
-        await self._patch_status(pod, {"reason": reason, "message": message})
+        await self._try_patch_status(pod, {"reason": reason, "message": message})
 
     async def warning(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
         """Something a person should know of a pod that a kubelet already reports on."""
@@ -46,10 +56,13 @@ class Reporter:
         """Take back the reason that `problem` wrote; the kubelet writes the status from now on."""
         status = pod.get("status") or {}
         if status.get("phase", "Pending") == "Pending" and status.get("reason"):
-            await self._patch_status(pod, {"reason": None, "message": None})
+            await self._try_patch_status(pod, {"reason": None, "message": None})
 
     async def failed(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
-        """The pod's machine is gone: the pod has failed for good, so that its controller replaces it."""
+        """The pod's machine is gone: the pod has failed for good, so that its controller replaces it.
+
+        Raises KubeError: a pod that looked alive without a machine would never be replaced.
+        """
         await self._events.tell(pod, "Warning", reason, message)
         now = to_rfc3339(self._clock.now())
         disruption = {
@@ -72,20 +85,22 @@ class Reporter:
     async def remove(self, pod: Mapping[str, Any]) -> None:
         """Confirm the end of a pod that is marked for deletion, as its kubelet would have."""
         metadata = pod["metadata"]
-        try:
+        with suppress(NotFound, Conflict):  # gone, or another pod of the same name by now
             await self._client.delete(
                 f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}",
                 {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}},
             )
-        except NotFound:
-            pass
+
+    async def _try_patch_status(self, pod: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        try:
+            await self._patch_status(pod, status)
+        except KubeError as error:
+            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            log.warning("pod status not written", pod=name, error=str(error))
 
     async def _patch_status(self, pod: Mapping[str, Any], status: Mapping[str, Any]) -> None:
         metadata = pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
-        try:
-            await self._client.patch(path, {"metadata": {"uid": metadata["uid"]}, "status": dict(status)})
-        except KubeError as error:
-            log.warning(
-                "pod status not written", pod=f"{metadata['namespace']}/{metadata['name']}", error=str(error)
-            )
+        patch = {"metadata": {"uid": metadata["uid"]}, "status": dict(status)}
+        with suppress(NotFound, Conflict):  # gone, or another pod of the same name by now
+            self._seen(await self._client.patch(path, patch))

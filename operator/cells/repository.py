@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from kip.kube.client import ApiClient
-from kip.kube.errors import Conflict, NotFound
+from kip.kube.errors import Conflict, NotFound, Unavailable
 from kip.kube.watch import list_all
 from kip.model.cell import Cell, new_cell_object
 from kip.model.names import CELL_FINALIZER, GROUP, VERSION, cell_name
@@ -55,9 +55,18 @@ class Cells:
         self._by_pod[cell.pod_uid] = cell
         return cell
 
+    def see(self, obj: Mapping[str, Any]) -> Cell | None:
+        """As `put`, for objects that others may have written; None for one that is no Cell of ours."""
+        try:
+            return self.put(obj)
+        except (KeyError, TypeError, ValueError) as error:
+            name = obj["metadata"]["name"]
+            log.error("cell cannot be read", cell=name, error=f"{type(error).__name__}: {error}")
+            return None
+
     def forget(self, obj: Mapping[str, Any]) -> str:
         """The object is gone; returns its pod's UID."""
-        pod_uid = str(obj["spec"]["podUID"])
+        pod_uid = str((obj.get("spec") or {}).get("podUID"))
         known = self._by_pod.get(pod_uid)
         if known is not None and known.uid == obj["metadata"]["uid"]:
             del self._by_pod[pod_uid]
@@ -66,8 +75,13 @@ class Cells:
     async def refresh(self) -> list[Cell]:
         """Ask the API server for all of them; what it no longer has is forgotten. Returns the list."""
         before = set(self._by_pod)
-        listed = await list_all(self._client, CELLS_PATH, self.selector)
-        cells = [self.put(obj) for obj in listed.items]
+        try:
+            listed = await list_all(self._client, CELLS_PATH, self.selector)
+        except NotFound as error:
+            raise Unavailable(
+                f"the API server serves no {GROUP}/{VERSION} cells: is their CustomResourceDefinition installed?"
+            ) from error
+        cells = [cell for obj in listed.items if (cell := self.see(obj)) is not None]
         for pod_uid in before - {c.pod_uid for c in cells}:
             known = self._by_pod.get(pod_uid)
             if known is not None and int(known.resource_version) <= int(listed.resource_version):

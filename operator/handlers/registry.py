@@ -54,6 +54,7 @@ def settings(table: tuple[Watched, ...]) -> kopf.OperatorSettings:
             chosen.watching.label_selectors[key] = row.label_selector
     chosen.watching.chunk_size = 500  # a list of thousands in one answer blocks the loop for a second
     chosen.watching.server_timeout = 300
+    chosen.watching.connect_timeout = 5
     chosen.watching.reconnect_backoff = 0.1
     chosen.queueing.worker_limit = 200  # a task for each object, but never thousands at once …
     chosen.queueing.idle_timeout = 0.05  # … so an idle one must go quickly, or new objects wait for its place

@@ -21,6 +21,7 @@ from kip.handlers import registry
 log = structlog.get_logger(__name__)
 
 _RESTART_S = 1.0
+_STOP_S = 1.0
 
 
 class Watches:
@@ -53,11 +54,11 @@ class Watches:
             try:
                 error = await asyncio.shield(ended)
             except asyncio.CancelledError:
+                # What it still sees is not passed on any more; whoever lets go of a node cannot wait for it long.
                 self._stop.set()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ended, 5)
+                await asyncio.wait((ended,), timeout=_STOP_S)
                 raise
-            log.error("watches ended by themselves; starting them again", error=str(error))
+            log.error("watches ended by themselves; starting them again", error=repr(error))
             self._on_restart()
             await asyncio.sleep(_RESTART_S)
 
@@ -80,14 +81,20 @@ class Watches:
         async def login(**_: Any) -> kopf.ConnectionInfo:
             return await self._login()
 
-        await kopf.operator(
-            registry=built,
-            settings=registry.settings(table),
-            memo=Context(sightings=self._sightings, post=self._post),
-            clusterwide=True,
-            standalone=True,
-            stop_flag=self._stop,
-        )
+        stop = self._stop
+        try:
+            await kopf.operator(
+                registry=built,
+                settings=registry.settings(table),
+                memo=Context(sightings=self._sightings, post=self._post),
+                clusterwide=True,
+                standalone=True,
+                stop_flag=stop,
+            )
+        finally:
+            # kopf waits for the flag in a thread of its event loop's pool. When kopf ends by an error, that thread still
+            # waits, and the event loop waits for the thread: nobody would hear that the watches have ended.
+            stop.set()
 
     def _post(self, function: Callable[[str | None, Object], None], kind: str | None, obj: Object) -> None:
         loop = self._loop

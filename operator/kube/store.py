@@ -10,6 +10,9 @@ from typing import Any
 Object = dict[str, Any]
 Event = tuple[str, Object]
 
+# Of the objects that are gone. Old news of one comes within seconds, if at all.
+_REMEMBERED = 10_000
+
 
 class Store:
     """Objects by UID, with their latest resourceVersion, and queues that hear of every change.
@@ -21,6 +24,8 @@ class Store:
         self.synced = False
         self.resource_version = "0"
         self._objects: dict[str, Object] = {}
+        self._removed: dict[str, int] = {}
+        self._listed = 0
         self._one: dict[str, set[asyncio.Queue[Event]]] = {}
         self._all: set[asyncio.Queue[Event]] = set()
 
@@ -34,16 +39,25 @@ class Store:
         return len(self._objects)
 
     def find(self, namespace: str | None, name: str) -> Object | None:
-        """The object of this name; a slow look through all of them, for rare questions."""
-        for obj in self._objects.values():
-            metadata = obj["metadata"]
-            if metadata["name"] == name and (namespace is None or metadata.get("namespace") == namespace):
-                return obj
-        return None
+        """The newest object of this name; a slow look through all of them, for rare questions.
+
+        There are two while news of the first one's end is still on its way.
+        """
+        found = [
+            obj
+            for obj in self._objects.values()
+            if obj["metadata"]["name"] == name and namespace in (None, obj["metadata"].get("namespace"))
+        ]
+        return max(found, key=_version, default=None)
 
     def put(self, obj: Object) -> bool:
-        """Take this version unless a newer one is known; True if something changed."""
+        """Take this version unless a newer one is known; True if something changed.
+
+        An object that was removed does not come back: UIDs are never used again, so this is old news on a slower way.
+        """
         uid = obj["metadata"]["uid"]
+        if uid in self._removed:
+            return False
         known = self._objects.get(uid)
         if known is not None and _version(obj) <= _version(known):
             return False
@@ -56,6 +70,9 @@ class Store:
         """Forget the object, telling its last state; True if it was known."""
         uid = obj["metadata"]["uid"]
         known = self._objects.pop(uid, None)
+        self._removed[uid] = max(_version(obj), int(self.resource_version))
+        if len(self._removed) > _REMEMBERED:
+            del self._removed[next(iter(self._removed))]
         self._advance(obj)
         if known is None:
             return False
@@ -70,6 +87,9 @@ class Store:
                 self.remove(self._objects[uid])
         for obj in items:
             self.put(obj)
+        # No list from now on has what had gone before the list before this one.
+        self._removed = {uid: v for uid, v in self._removed.items() if v > self._listed}
+        self._listed = int(resource_version)
         self.bookmark(resource_version)
         self.synced = True
 

@@ -206,7 +206,9 @@ class Tunnel:
                 await self._connection.wait_closed()
         except TimeoutError:
             self._connection.abort()
-            await self._connection.wait_closed()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._connection.wait_closed()
         finally:
             for path in self._sockets:
                 path.unlink(missing_ok=True)

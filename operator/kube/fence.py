@@ -1,0 +1,52 @@
+"""Writes that stop the moment the node may be somebody else's.
+
+Who may write is asked at every single request, not once for a piece of work: between the two, a process may have been
+paused for a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kip.kube.client import JSON, ApiClient, Impersonation, Reply
+from kip.kube.errors import Unavailable
+
+_READS = frozenset(("GET", "HEAD"))
+
+
+class FencedClient(ApiClient):
+    """Another client's connections, for those who act in the name of a virtual node."""
+
+    def __init__(self, client: ApiClient, may_write: Callable[[], bool]) -> None:
+        """`may_write` is false once the node's Lease may be held by another process."""
+        super().__init__(client.configuration, client.session)
+        self._may_write = may_write
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str | None = None,
+        accept: str = JSON,
+        impersonate: Impersonation | None = None,
+        timeout_s: float = 30,
+    ) -> Reply:
+        """As ApiClient.request; raises Unavailable for a write that is not ours to make any more."""
+        if method not in _READS and not self._may_write():
+            raise Unavailable(f"{method} {path} is not sent: this process does not hold the node's Lease now")
+        return await super().request(
+            method,
+            path,
+            params=params,
+            body=body,
+            content_type=content_type,
+            accept=accept,
+            impersonate=impersonate,
+            timeout_s=timeout_s,
+        )
+
+    async def close(self) -> None:
+        """Nothing: the connections belong to the client that was fenced."""
