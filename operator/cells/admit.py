@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from kip.cells.goal import TERMINAL_PHASES
 from kip.cells.launch import NoOffer, Planner
+from kip.cells.rest import Rests
 from kip.cells.stages import Pod, Tools, since_created_s
 from kip.cloud.errors import CloudError
 from kip.model.cell import Cell
@@ -13,6 +14,8 @@ from kip.model.outcome import Outcome, Stop, Wait
 
 # The catalogue, prices and permissions change rarely; a pod that cannot be served is looked at again this often.
 _LOOK_AGAIN_S = 60.0
+# AWS could not be asked where cells go.
+_ASK_AGAIN_S = 15.0
 
 Refusal = tuple[str, str]
 """(reason, message) for an event and the pod's status."""
@@ -25,6 +28,7 @@ class Admit:
         self._tools = tools
         self._planner = planner
         self._refuse = refuse
+        self._rests = Rests(tools.clock)
 
     async def __call__(self, pod: Pod) -> tuple[Cell | None, Outcome]:
         """The pod's new Cell, or None and what happens instead."""
@@ -43,14 +47,18 @@ class Admit:
         if refusal is not None:
             await report.problem(pod, *refusal)
             return None, Stop(refusal[0])
+        left_s = self._rests.left_s(pod["metadata"]["uid"])
+        if left_s > 0:
+            return None, Wait(left_s, "resting after a refusal of AWS")
         try:
             await self._planner.plan(pod)
         except NoOffer as error:
             await report.problem(pod, error.reason, str(error))
             return None, Wait(_LOOK_AGAIN_S, error.reason)
         except CloudError as error:
+            self._rests.begin(pod["metadata"]["uid"], _ASK_AGAIN_S)
             await report.problem(pod, error.reason, str(error))
-            return None, Wait(min(15.0, _LOOK_AGAIN_S), error.reason)
+            return None, Wait(_ASK_AGAIN_S, error.reason)
         cell = await self._tools.cells.create(pod)
         self._tools.observe("cell_created", since_created_s(pod, self._tools.clock))
         return cell, Stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from kip.cells.goal import served
 from kip.cells.links import Link
 from kip.cells.relaunch import give_up
 from kip.cells.stages import Pod, Step, Tools, since_created_s
@@ -14,6 +15,8 @@ from kip.model.outcome import DONE, Wait
 # A connection that is back within this time was never gone as far as the Cell's status is concerned: a fail-over
 # reconnects a thousand cells within seconds, and two writes for each would be most of its work.
 _BLIP_S = 15.0
+# Before a machine is given up by a process that was not there while its time ran out.
+_FAIR_TRY_S = 30.0
 
 
 class Connect:
@@ -37,38 +40,46 @@ class Connect:
         if link.host_key is None:
             message = "the cell has made no host key of its own; its user data did not run to the end"
             return await give_up(tools, cell, pod, "BootFailed", message)
-        cell = self._connected(replace(cell, host_key=link.host_key), "first contact")
-        cell = await tools.cells.save(cell)
-        await tools.links.show_pod(link)
+        if cell.host_key != link.host_key:
+            cell = self._connected(replace(cell, host_key=link.host_key), "first contact")
+            cell = await tools.cells.save(cell)
+        if not await tools.links.show_pod(link):
+            return cell, Wait(link.next_try_s(tools.clock), "redialling")
         tools.observe("connected", since_created_s(pod, tools.clock))
         return cell, DONE
 
     async def _not_there(self, cell: Cell, pod: Pod, link: Link) -> Step:
+        if not served(cell, pod):
+            return await self._not_there_yet(cell, pod, link)
         tools = self._tools
-        now, trouble = tools.clock.now(), tools.links.trouble(link)
-        if not cell.pod_may_run:
-            launched = cell.conditions.since(LAUNCHED) or now
-            left = launched + timedelta(seconds=tools.settings.connect_timeout_s) - now
-            if left <= timedelta(0):
-                message = f"no SSH connection to {cell.address} within {tools.settings.connect_timeout_s:g} s: {trouble}"
-                return await give_up(tools, cell, pod, "CellUnreachable", message)
-            return cell, Wait(min(left.total_seconds(), self._next_try(link)), "dialling")
         away_s = tools.clock.monotonic() - link.since
         if away_s < _BLIP_S:
-            return cell, Wait(min(_BLIP_S - away_s, self._next_try(link)), "redialling")
+            return cell, Wait(min(_BLIP_S - away_s, link.next_try_s(tools.clock)), "redialling")
         if cell.conditions.is_true(CONNECTED):
+            trouble = tools.links.trouble(link)
             message = f"no connection to the cell for {away_s:.0f} s; the pod goes on running: {trouble}"
-            cell = cell.set(CONNECTED, "False", "ConnectionLost", message, now=now)
+            cell = cell.set(CONNECTED, "False", "ConnectionLost", message, now=tools.clock.now())
             await tools.report.warning(pod, "ConnectionLost", message)
-        return cell, Wait(self._next_try(link), "redialling")
+        return cell, Wait(link.next_try_s(tools.clock), "redialling")
+
+    async def _not_there_yet(self, cell: Cell, pod: Pod, link: Link) -> Step:
+        """A machine whose pod has not begun may be given up, if this process too has tried for a while."""
+        tools = self._tools
+        timeout_s = tools.settings.connect_timeout_s
+        since, after = LAUNCHED, f"its launch: {tools.links.trouble(link)}"
+        if cell.pod_may_run:
+            timeout_s = tools.settings.start_timeout_s
+            since, after = CONNECTED, f"the first contact: {tools.links.trouble(link)}"
+        now = tools.clock.now()
+        due = (cell.conditions.since(since) or now) + timedelta(seconds=timeout_s)
+        tried_s = tools.clock.monotonic() - link.since
+        left_s = max((due - now).total_seconds(), min(_FAIR_TRY_S, timeout_s) - tried_s)
+        if left_s > 0:
+            return cell, Wait(min(left_s, link.next_try_s(tools.clock)), "dialling")
+        message = f"no SSH connection to {cell.address} within {timeout_s:g} s of {after}"
+        return await give_up(tools, cell, pod, "CellUnreachable", message)
 
     def _connected(self, cell: Cell, message: str) -> Cell:
         if cell.conditions.is_true(CONNECTED):
             return cell
         return cell.set(CONNECTED, "True", "Connected", message, now=self._tools.clock.now())
-
-    def _next_try(self, link: Link) -> float:
-        """The link itself says when its state changes; a lost one must be asked for again."""
-        if link.state != "lost":
-            return 60.0
-        return max(0.05, link.retry_at - self._tools.clock.monotonic())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import structlog
@@ -17,6 +16,8 @@ log = structlog.get_logger(__name__)
 # EC2 is eventually consistent: an instance may be missing from DescribeInstances for some seconds after its launch. AWS
 # gives no number; its own tools retry for minutes. An instance still missing this long after its launch is gone.
 _MISSING_AFTER_S = 120.0
+# TerminateInstances usually shows at the first look.
+_LOOK_AGAIN_S = 0.5
 
 
 class Fleet:
@@ -33,8 +34,17 @@ class Fleet:
         """One filtered, paged DescribeInstances; raises CloudError."""
         instances = await self._compute.describe(tags=self._tags)
         self._instances = {i.id: i for i in instances}
-        self._swept = self._clock.now()
         return instances
+
+    async def confirm(self, cells: Iterable[Cell]) -> None:
+        """After a sweep: ask by ID for what it did not show of these cells; raises CloudError.
+
+        A pod's machine is not given up because somebody took its tags away, or because one answer was incomplete.
+        """
+        missing = [c.instance_id for c in cells if c.instance_id and c.instance_id not in self._instances]
+        if missing:
+            self._instances |= {i.id: i for i in await self._compute.describe_ids(missing)}
+        self._swept = self._clock.now()
 
     async def look_at(self, instance_id: str) -> Instance | None:
         """Ask about one instance now (calls of many cells are batched below); raises CloudError."""
@@ -72,4 +82,4 @@ class Fleet:
                 return True
             if self._clock.monotonic() >= until:
                 return False
-            await asyncio.shield(self._clock.sleep(0.5))
+            await self._clock.sleep(_LOOK_AGAIN_S)

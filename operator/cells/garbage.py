@@ -60,6 +60,7 @@ class Sweeper:
         if orphans:
             log.warning("ending instances that belong to no cell", instances=orphans)
             await self._fleet.terminate(orphans)
+        await self._fleet.confirm(cells)
         for cell in cells:
             if self._fleet.why_gone(cell) is not None or cell.deleting:
                 self._mark(cell.pod_uid)

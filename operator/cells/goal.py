@@ -54,33 +54,42 @@ def decide(cell: Cell, pod: Mapping[str, Any] | None, *, instance_gone: str | No
     """The goal of this cell. `instance_gone` is why its instance no longer exists, None as far as is known."""
     if pod is None:
         return End("PodGone", "the pod no longer exists")
-    served = cell.pod_may_run and (cell.conditions.get(SERVING) is not None or _has_started(pod))
+    has_run = served(cell, pod)
     leaving = bool(pod["metadata"].get("deletionTimestamp"))
-    if pod.get("status", {}).get("phase") in TERMINAL_PHASES:
+    if (pod.get("status") or {}).get("phase") in TERMINAL_PHASES:
         return End("PodFinished", "the pod has ended", keep_logs=True, remove_pod=leaving)
     if cell.conditions.get(TERMINATED) or cell.conditions.get(DRAINED):
         # Begun endings are never undone.
-        return End("Ending", "the cell is being taken away", remove_pod=leaving, fail_pod=not leaving)
+        return _end("Ending", "the cell is being taken away", leaving=leaving, has_run=has_run)
     if cell.deleting:
-        return End("CellDeleted", "the Cell object was deleted", remove_pod=leaving, fail_pod=True)
+        # A pod that has not begun gets another cell.
+        return _end("CellDeleted", "the Cell object was deleted", leaving=leaving, has_run=has_run)
     if instance_gone is not None:
         message = f"instance {cell.instance_id} is gone: {instance_gone}"
-        if leaving:
-            return End("InstanceGone", message, remove_pod=True)
-        return End("InstanceGone", message, fail_pod=True) if served else Relaunch("InstanceGone", message)
+        if leaving or has_run:
+            return _end("InstanceGone", message, leaving=leaving, has_run=has_run)
+        return Relaunch("InstanceGone", message)
     if leaving:
-        return _while_leaving(cell, pod, served=served, now=now)
+        return _while_leaving(pod, has_run=has_run, now=now)
     return Run()
 
 
-def _has_started(pod: Mapping[str, Any]) -> bool:
-    """A kubelet has reported on the pod, even if the operator was not quick enough to note that it serves."""
-    return bool(pod.get("status", {}).get("containerStatuses"))
+def served(cell: Cell, pod: Mapping[str, Any]) -> bool:
+    """Has the pod begun on this cell, so that it must not be begun on another?
+
+    A kubelet that has reported on it counts, even if the operator was not quick enough to note that it serves.
+    """
+    reported = bool((pod.get("status") or {}).get("containerStatuses"))
+    return cell.pod_may_run and (cell.conditions.get(SERVING) is not None or reported)
 
 
-def _while_leaving(cell: Cell, pod: Mapping[str, Any], *, served: bool, now: datetime) -> Goal:
+def _end(reason: str, message: str, *, leaving: bool, has_run: bool) -> End:
+    return End(reason, message, remove_pod=leaving, fail_pod=has_run and not leaving)
+
+
+def _while_leaving(pod: Mapping[str, Any], *, has_run: bool, now: datetime) -> Goal:
     """A pod marked for deletion: its kubelet ends it, unless it never got one or takes too long."""
-    if not served:
+    if not has_run:
         return End("PodDeleted", "the pod was deleted before it started", remove_pod=True)
     left = from_rfc3339(pod["metadata"]["deletionTimestamp"]) + DELETION_SLACK - now
     if left > timedelta(0):

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from kip.cells.launcher import Launcher, LaunchFailed, LaunchSpec
 from kip.cells.relaunch import retry_delay_s
+from kip.cells.rest import Rests
 from kip.cells.stages import Pod, Step, Tools, since_created_s
 from kip.cloud.base import Instance, Market
 from kip.cloud.errors import (
@@ -19,7 +20,6 @@ from kip.cloud.errors import (
     Throttled,
     Unreachable,
 )
-from kip.kube.errors import Conflict
 from kip.model.cell import LAUNCHED, Cell, Intent
 from kip.model.outcome import DONE, Wait
 
@@ -74,10 +74,14 @@ class Launch:
         self._tools = tools
         self._launcher = launcher
         self._planner = planner
+        self._rests = Rests(tools.clock)
 
     async def __call__(self, cell: Cell, pod: Pod) -> Step:
         if cell.instance_id is not None:
             return cell, DONE
+        left_s = self._rests.left_s(cell.name)
+        if left_s > 0:
+            return cell, Wait(left_s, "resting after a refusal of EC2")
         try:
             if cell.intent is not None:
                 return await self._resume(cell, pod, cell.intent)
@@ -85,8 +89,7 @@ class Launch:
         except NoOffer as error:
             return await self._refused(cell, pod, error.reason, str(error), _RETRY_S[QuotaExceeded])
         except CloudError as error:
-            delay = next((s for kind, s in _RETRY_S.items() if isinstance(error, kind)), _DEFAULT_RETRY_S)
-            return await self._refused(cell, pod, error.reason, str(error), delay)
+            return await self._resting(cell, pod, error)
 
     async def _launch(self, cell: Cell, pod: Pod) -> Step:
         """Try the offers, best first, until EC2 has one."""
@@ -103,7 +106,7 @@ class Launch:
                 cell, instance = await self._launcher.launch(cell, spec)
             except LaunchFailed as failed:
                 cell = failed.cell
-                if isinstance(failed.error, Conflict):
+                if not isinstance(failed.error, CloudError):
                     raise failed.error from failed
                 if not isinstance(failed.error, InsufficientCapacity):
                     return await self._failed(cell, pod, failed.error)
@@ -116,19 +119,18 @@ class Launch:
             cell = replace(cell, intent=None)
         if short is None:
             return cell, Wait(0.05, "EC2 gave fewer instances than asked for")
-        return await self._refused(cell, pod, short.reason, str(short), _RETRY_S[InsufficientCapacity])
+        return await self._resting(cell, pod, short)
 
-    async def _failed(self, cell: Cell, pod: Pod, error: Exception) -> Step:
+    async def _failed(self, cell: Cell, pod: Pod, error: CloudError) -> Step:
         """After an error whose effect is known the intent is taken back; otherwise it stays and is resumed."""
-        if isinstance(error, (Unreachable, Throttled)) or not isinstance(error, CloudError):
-            kept = cell
-        else:
-            kept = replace(cell, intent=None)
-        if not isinstance(error, CloudError):
-            await self._tools.cells.save(kept)
-            raise error
-        delay = next((s for kind, s in _RETRY_S.items() if isinstance(error, kind)), _DEFAULT_RETRY_S)
-        return await self._refused(kept, pod, error.reason, str(error), delay)
+        if not isinstance(error, (Unreachable, Throttled)):
+            cell = replace(cell, intent=None)
+        return await self._resting(cell, pod, error)
+
+    async def _resting(self, cell: Cell, pod: Pod, error: CloudError) -> Step:
+        delay_s = next((s for kind, s in _RETRY_S.items() if isinstance(error, kind)), _DEFAULT_RETRY_S)
+        self._rests.begin(cell.name, delay_s)
+        return await self._refused(cell, pod, error.reason, str(error), delay_s)
 
     async def _resume(self, cell: Cell, pod: Pod, intent: Intent) -> Step:
         spec = await self._planner.replan(pod, intent)
@@ -169,6 +171,7 @@ class Launch:
         cell = cell.set(LAUNCHED, "True", "Launched", f"EC2 instance {instance.id}", now=now)
         cell = await tools.cells.save(cell)
         tools.observe("launched", since_created_s(pod, tools.clock))
+        await tools.report.solved(pod)
         what = f"{instance.market} instance {instance.id} ({instance.instance_type}, {instance.zone})"
         price = f", ${cell.price} an hour" if cell.price else ""
         await tools.report.progress(pod, "CellLaunched", f"launched {what}{price}")

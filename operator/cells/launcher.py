@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from kip.cloud.base import Compute, Instance, LaunchRequest, Market
-from kip.cloud.errors import CloudError, TokenConflict
+from kip.cloud.errors import TokenConflict, Unreachable
 from kip.kube.errors import KubeError
 from kip.model import names
 from kip.model.cell import Cell, Intent
@@ -191,10 +191,10 @@ class Launcher:
                 if isinstance(outcome, Cell):
                     waiting.cell = outcome
                     written.append(waiting)
-                elif isinstance(outcome, KubeError):
-                    waiting.answer.set_exception(LaunchFailed(waiting.cell, outcome))
-                else:
+                elif not isinstance(outcome, KubeError):
                     raise outcome
+                elif not waiting.answer.done():
+                    waiting.answer.set_exception(LaunchFailed(waiting.cell, outcome))
             if len(written) == len(batch):
                 return written
             batch = written
@@ -264,4 +264,4 @@ def _by_index(instances: tuple[Instance, ...], index: int) -> Instance | None:
 def _as_exception(error: BaseException) -> Exception:
     if isinstance(error, Exception):
         return error
-    return CloudError("the operator stopped while the launch was under way")
+    return Unreachable("the operator stopped while the launch was under way")

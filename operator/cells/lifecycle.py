@@ -17,10 +17,14 @@ from kip.cells.serve import Serve
 from kip.cells.stages import Pod, Stage, Step, Tools, since_created_s
 from kip.cells.terminate import Terminate
 from kip.kube.errors import Conflict, NotFound
+from kip.model.backoff import Backoff
 from kip.model.cell import Cell
 from kip.model.outcome import DONE, Done, Outcome, Stop, Wait
 
 log = structlog.get_logger(__name__)
+
+# A Cell that was changed by somebody else is looked at again at once; one that seems to change for ever is not.
+_CHANGED = Backoff(first_s=0.05, limit_s=10.0)
 
 
 class Pods(Protocol):
@@ -55,7 +59,8 @@ class Lifecycle:
         self._drain = drain
         self._terminate = terminate
         self._may_write = may_write
-        self._running_seen: set[str] = set()
+        self._not_running: set[str] = set()
+        self._conflicts: dict[str, int] = {}
 
     async def reconcile(self, pod_uid: str) -> Outcome:
         """One pass; returns when to look again. Raises what the queue should back off from."""
@@ -65,19 +70,22 @@ class Lifecycle:
             return Wait(0.1, "the first lists are under way")
         pod, cell = self._pods.get(pod_uid), self._tools.cells.get(pod_uid)
         if cell is None:
-            self._running_seen.discard(pod_uid)
             if pod is None:
+                self._not_running.discard(pod_uid)
                 return Stop("nothing is left")
             cell, outcome = await self._admit(pod)
             if cell is None:
                 return outcome
         try:
-            return await self._pursue(cell, pod)
+            outcome = await self._pursue(cell, pod)
         except (Conflict, NotFound) as error:
             # The Cell was changed or deleted by somebody meanwhile: look at it afresh.
             log.info("cell changed meanwhile", cell=cell.name, error=str(error))
+            conflicts = self._conflicts[pod_uid] = self._conflicts.get(pod_uid, 0) + 1
             await self._tools.cells.refresh()
-            return Wait(0.05, "changed meanwhile")
+            return Wait(_CHANGED.delay_s(conflicts - 1), "changed meanwhile")
+        self._conflicts.pop(pod_uid, None)
+        return outcome
 
     async def _pursue(self, cell: Cell, pod: Pod | None) -> Outcome:
         tools = self._tools
@@ -101,11 +109,11 @@ class Lifecycle:
         return outcome
 
     async def _run(self, cell: Cell, pod: Pod) -> Step:
+        self._observe_running(pod)
         for stage in self._stages:
             cell, outcome = await stage(cell, pod)
             if not isinstance(outcome, Done):
                 return cell, outcome
-        self._observe_running(pod)
         return cell, DONE
 
     async def _end(self, cell: Cell, pod: Pod | None, goal: End) -> Step:
@@ -115,8 +123,10 @@ class Lifecycle:
         return await self._terminate(cell, pod, goal)
 
     def _observe_running(self, pod: Pod) -> None:
+        """Once for each pod that this process has seen start; one that ran before is no news."""
         uid = pod["metadata"]["uid"]
-        if uid in self._running_seen or (pod.get("status") or {}).get("phase") != "Running":
-            return
-        self._running_seen.add(uid)
-        self._tools.observe("running", since_created_s(pod, self._tools.clock))
+        if (pod.get("status") or {}).get("phase") != "Running":
+            self._not_running.add(uid)
+        elif uid in self._not_running:
+            self._not_running.discard(uid)
+            self._tools.observe("running", since_created_s(pod, self._tools.clock))

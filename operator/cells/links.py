@@ -20,14 +20,16 @@ from typing import Any, Literal, Protocol
 import structlog
 
 from kip.cells.services import ServiceRules, Supply
+from kip.model.backoff import Backoff
 from kip.model.cell import SERVING, Cell
 from kip.model.clock import Clock
 
 log = structlog.get_logger(__name__)
 
 # Between a link's loss and the next attempt, doubled each time; dialling itself is repeated much faster (kip.tunnel).
-_RETRY_FIRST_S = 0.2
-_RETRY_LIMIT_S = 10.0
+_RETRY = Backoff(first_s=0.2, limit_s=10.0)
+# A connection that breaks off sooner counts as another failure: a cell that flaps is not dialled five times a second.
+_STEADY_S = 10.0
 
 State = Literal["dialling", "contacted", "up", "lost"]
 
@@ -112,6 +114,12 @@ class Link:
     def __repr__(self) -> str:
         return f"<Link {self.cell_name} {self.state}{' ' + self.error if self.error else ''}>"
 
+    def next_try_s(self, clock: Clock) -> float:
+        """When to look again: the link itself says when its state changes, but a lost one must be asked for again."""
+        if self.state != "lost":
+            return 60.0
+        return max(0.05, self.retry_at - clock.monotonic())
+
     @property
     def kubelet_asked(self) -> bool:
         return self.session is not None and self.session.kubelet_asked
@@ -141,6 +149,7 @@ class Links:
         self._rules = rules
         self._changed = changed
         self._links: dict[str, Link] = {}
+        self._closed = False
 
     def get(self, cell_name: str) -> Link | None:
         return self._links.get(cell_name)
@@ -149,7 +158,12 @@ class Links:
         return list(self._links.values())
 
     def ensure(self, cell: Cell, pod: Mapping[str, Any]) -> Link:
-        """The cell's link; one that is missing or lost (a little while ago) is dialled again in the background."""
+        """The cell's link; one that is missing or lost (a little while ago) is dialled again in the background.
+
+        Raises RuntimeError after `close`.
+        """
+        if self._closed:
+            raise RuntimeError(f"{cell.name} is not dialled: all links are closed")
         now = self._clock.monotonic()
         link = self._links.get(cell.name)
         fresh = Link(cell, since=now)
@@ -165,22 +179,37 @@ class Links:
         """Why there is no connection, for people."""
         return self._tunnels.trouble(link.cell_name) or link.error or "no answer yet"
 
-    async def show_pod(self, link: Link) -> None:
-        """After the cell's host key has been recorded: put it to use, and let the kubelet see its pod."""
-        if link.tunnel is None or link.session is None or link.state != "contacted":
-            return
-        await link.tunnel.activate_host_key()
-        link.session.show_pod()
+    async def show_pod(self, link: Link) -> bool:
+        """After the cell's host key has been recorded: put it to use, and let the kubelet see its pod.
+
+        False if the connection was lost before or by that; the next one does both before it lets the kubelet in.
+        """
+        tunnel, session = link.tunnel, link.session
+        if tunnel is None or session is None or link.state != "contacted":
+            return False
+        try:
+            await tunnel.activate_host_key()
+        except Exception as error:
+            link.error = f"its host key is not in use: {type(error).__name__}: {error}"
+            log.warning("cell not connected", cell=link.cell_name, error=link.error)
+            await self._tunnels.drop(link.cell_name)
+            return False
+        if link.session is not session:
+            return False
+        session.show_pod()
         link.shown_at = self._clock.monotonic()
         link.state = "up"
+        return True
 
     async def drop(self, cell_name: str) -> None:
         """Close everything of this cell; its kubelet sees no API any more."""
         link = self._links.pop(cell_name, None)
         if link is None:
             return
-        await _cancel(link.task)
+        if link.task is not None:
+            link.task.cancel()  # before the connection goes, or it would be dialled again
         await self._tunnels.drop(cell_name)
+        await _cancel(link.task)
 
     async def push_services(self) -> None:
         """Bring the newest service rules to every cell that is connected; one that fails gets them when redialled."""
@@ -199,8 +228,14 @@ class Links:
         await asyncio.gather(*(push(link) for link in self.all()))
 
     async def close(self) -> None:
-        """Close all of them; pods go on running."""
-        await asyncio.gather(*(self.drop(name) for name in list(self._links)))
+        """Close all of them, for good; pods go on running."""
+        self._closed = True
+        outcomes = await asyncio.gather(
+            *(self.drop(name) for name in list(self._links)), return_exceptions=True
+        )
+        for error in outcomes:
+            if isinstance(error, Exception):
+                log.error("link not closed", exc_info=error)
 
     async def _live(self, link: Link, cell: Cell, pod: Mapping[str, Any], before: Link | None) -> None:
         """One link's life: connect, then wait for its end."""
@@ -211,7 +246,7 @@ class Links:
             if link.tunnel is not None:
                 self._changed(link.pod_uid)
                 await self._watch(link)
-            link.error = "the connection was lost"
+            link.error = link.error or "the connection was lost"
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -222,9 +257,11 @@ class Links:
         finally:
             await self._close_session(link)
             now = self._clock.monotonic()
-            if link.state in ("contacted", "up"):
-                link.since, link.failures = now, 0
-            link.retry_at = now + min(_RETRY_LIMIT_S, _RETRY_FIRST_S * 2**link.failures)
+            if link.connected_at is not None:
+                link.since = now
+                if now - link.connected_at >= _STEADY_S:
+                    link.failures = 0
+            link.retry_at = now + _RETRY.delay_s(link.failures)
             link.failures += 1
             link.state = "lost"
             self._changed(link.pod_uid)
@@ -245,7 +282,7 @@ class Links:
             await asyncio.gather(tunnel.forward_api(session.socket_path), *prepared)
             link.host_key = contact.host_key
             link.state = "contacted"
-        link.tunnel = tunnel
+        link.tunnel, link.error = tunnel, ""
         link.connected_at = self._clock.monotonic()
         # What was published while the first rules were on their way did not meet a link with a tunnel.
         await self._supply(link, tunnel)

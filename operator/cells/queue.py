@@ -9,14 +9,16 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from kip.model.backoff import Backoff
 from kip.model.clock import Clock
 from kip.model.outcome import Outcome, Wait
 
 log = structlog.get_logger(__name__)
 
-# Failures of one key: 0.2 s, doubled each time, to one minute; a success forgets them.
-_BACKOFF_FIRST_S = 0.2
-_BACKOFF_LIMIT_S = 60.0
+# Failures of one key in a row; a success forgets them.
+_BACKOFF = Backoff(first_s=0.2, limit_s=60.0)
+# One traceback for a key that goes on failing, once a passing trouble is out of question.
+_TRACEBACK_AT = 2
 
 Reconcile = Callable[[str], Awaitable[Outcome]]
 
@@ -83,9 +85,10 @@ class WorkQueue:
                     waker.cancel()
         finally:
             self._stopping = True
-            for task in self._running.values():
+            under_way = list(self._running.values())
+            for task in under_way:
                 task.cancel()
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     def _start_what_is_due(self) -> float | None:
         """Start what is due; seconds until the next is, None if nothing waits."""
@@ -106,30 +109,40 @@ class WorkQueue:
         return None
 
     async def _work(self, key: str) -> None:
+        result, wait_s = "cancelled", None
         try:
             async with self._slots:
                 outcome = await self._reconcile(key)
-        except Exception as error:
-            failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay = min(_BACKOFF_LIMIT_S, _BACKOFF_FIRST_S * 2 ** (failures - 1))
-            log.warning(
-                "reconcile failed",
-                key=key,
-                error=f"{type(error).__name__}: {error}",
-                retry_s=delay,
-                exc_info=failures == 3,
-            )
-            self._finish(key, "error")
-            self.mark(key, delay)
-        else:
             self._failures.pop(key, None)
-            self._finish(key, type(outcome).__name__.lower())
-            if isinstance(outcome, Wait):
-                self.mark(key, outcome.seconds)
+            result = type(outcome).__name__.lower()
+            wait_s = outcome.seconds if isinstance(outcome, Wait) else None
+        except Exception as error:
+            result, wait_s = "error", self._failed(key, error)
+        except asyncio.CancelledError as error:
+            if self._stopping:
+                raise
+            # Not of ours: something that it waited for was cancelled.
+            result, wait_s = "error", self._failed(key, error)
+        finally:
+            # Whatever happened, the key may be worked on again.
+            self._on_result(result)
+            self._running.pop(key, None)
+            if key in self._again:
+                self._again.discard(key)
+                self.mark(key)
+            if wait_s is not None:
+                self.mark(key, wait_s)
 
-    def _finish(self, key: str, result: str) -> None:
-        self._on_result(result)
-        self._running.pop(key, None)
-        if key in self._again:
-            self._again.discard(key)
-            self.mark(key)
+    def _failed(self, key: str, error: BaseException) -> float:
+        """Tell it; returns the seconds to wait."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay_s = _BACKOFF.delay_s(failures)
+        log.warning(
+            "reconcile failed",
+            key=key,
+            error=f"{type(error).__name__}: {error}",
+            retry_s=delay_s,
+            exc_info=failures == _TRACEBACK_AT,
+        )
+        return delay_s

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from kip.cloud.base import Image, Images, ImageSpec, Network, Subnet
-from kip.cloud.errors import InvalidRequest, NotFound
+from kip.cloud.errors import CloudError, InvalidRequest, NotFound
 from kip.model.clock import Clock
+
+Found = TypeVar("Found")
 
 # Free addresses change with every launch, images every week or two. Stale values cost a failed launch at most.
 _FRESH_S = 60.0
 _IMAGE_FRESH_S = 600.0
+_FAILED_FRESH_S = 2.0
 
 # AWS names its EKS images so: https://docs.aws.amazon.com/eks/latest/userguide/eks-optimized-ami.html
 _EKS_IMAGE_OWNER = "amazon"
@@ -65,14 +69,14 @@ class Sites:
         self._site: Site | None = None
         self._found_at = 0.0
         self._image: dict[str, tuple[float, Image]] = {}
-        self._security_group: str | None = None
+        self._failed: dict[str, tuple[float, CloudError]] = {}
 
     async def current(self) -> Site:
         """The site as it was at most a minute ago; raises CloudError."""
         async with self._lock:
             now = self._clock.monotonic()
             if self._site is None or now - self._found_at > _FRESH_S:
-                self._site = await self._find()
+                self._site = await self._asked("site", self._find)
                 self._found_at = now
             return self._site
 
@@ -82,25 +86,40 @@ class Sites:
             now = self._clock.monotonic()
             known = self._image.get(architecture)
             if known is None or now - known[0] > _IMAGE_FRESH_S:
-                found = await self._images.find(image_spec(self._options, architecture))
-                wanted = ec2_architecture(architecture)
-                if found.architecture != wanted:
-                    raise InvalidRequest(
-                        f"image {found.id} ({found.name}) is for {found.architecture}, the pod needs {wanted}; "
-                        "cells.bootImageSpec names images of one architecture only"
-                    )
-                known = self._image[architecture] = (now, found)
+                image = await self._asked(architecture, lambda: self._find_image(architecture))
+                known = self._image[architecture] = (now, image)
             return known[1]
+
+    async def _asked(self, what: str, find: Callable[[], Awaitable[Found]]) -> Found:
+        """An answer of AWS. An error is the answer to all who stand in line for it: each would wait as long again."""
+        failed = self._failed.get(what)
+        if failed is not None and self._clock.monotonic() - failed[0] < _FAILED_FRESH_S:
+            raise failed[1].with_traceback(None)
+        try:
+            return await find()
+        except CloudError as error:
+            self._failed[what] = (self._clock.monotonic(), error)
+            raise
+
+    async def _find_image(self, architecture: str) -> Image:
+        found = await self._images.find(image_spec(self._options, architecture))
+        wanted = ec2_architecture(architecture)
+        if found.architecture != wanted:
+            raise InvalidRequest(
+                f"image {found.id} ({found.name}) is for {found.architecture}, the pod needs {wanted}; "
+                "cells.bootImageSpec names images of one architecture only"
+            )
+        return found
 
     async def _find(self) -> Site:
         subnets = await self._subnets()
         vpc_id = subnets[0].vpc_id
         cidrs = await self._network.vpc_cidrs(vpc_id)
-        if self._security_group is None:
-            self._security_group = await self._network.ensure_cell_security_group(
-                cluster=self._options.cluster, vpc_id=vpc_id, extra_cidrs=self._options.extra_cidrs
-            )
-        groups = (self._security_group, *self._options.extra_security_groups)
+        # Not remembered: somebody may have deleted it, or taken a rule away.
+        own_group = await self._network.ensure_cell_security_group(
+            cluster=self._options.cluster, vpc_id=vpc_id, extra_cidrs=self._options.extra_cidrs
+        )
+        groups = (own_group, *self._options.extra_security_groups)
         return Site(subnets, groups, cidrs, self._user_data(cidrs))
 
     async def _subnets(self) -> tuple[Subnet, ...]:
