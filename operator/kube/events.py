@@ -69,6 +69,8 @@ class EventRecorder:
         try:
             await self._client.create(f"/api/v1/namespaces/{namespace}/events", event)
         except KubeError as error:
+            # It was not told after all.
+            self._told.pop((metadata["uid"], reason, message), None)
             log.warning("event not recorded", reason=reason, object=metadata["name"], error=str(error))
 
     def _just_told(self, uid: str, reason: str, message: str) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,9 @@ from kip.kube.errors import Conflict, KubeError, NotFound
 from kip.model.clock import Clock, to_rfc3339_micro
 
 log = structlog.get_logger(__name__)
+
+# After a renewal that failed at once (connection refused, 429).
+_TRY_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Timing:
     """How long the holder trusts a renewal of its own; less than `duration_s` by more than a pause and a slow request."""
     renew_s: float = 2.0
     retry_s: float = 1.0
+    request_s: float = 2.0
+    """How long one renewal may take before it is sent again."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +87,29 @@ class LeaseHolder:
             raise RuntimeError("nothing is held")
         failure = "renewals were too slow"
         while self.holding:
-            with suppress(TimeoutError):
-                remaining = self.timing.give_up_s - (self._clock.monotonic() - self._renewed_at)
-                try:
-                    async with asyncio.timeout(max(0.05, remaining)):
-                        if not await self._write(name, self._held):
-                            self.name = None
-                            return "another process holds it"
-                    await self._clock.sleep(self.timing.renew_s)
-                    continue
-                except KubeError as error:
-                    failure = str(error)
-                    await self._clock.sleep(0.2)
+            try:
+                async with asyncio.timeout(self._patience_s()):
+                    if not await self._write(name, self._held):
+                        self.name = None
+                        return "another process holds it"
+            except NotFound:
+                # Somebody deleted it. The next renewal makes it anew, or meets the one that another process made.
+                self._held = None
+                await self._clock.sleep(_TRY_AGAIN_S)
+            except KubeError as error:
+                failure = str(error)
+                await self._clock.sleep(_TRY_AGAIN_S)
+            except TimeoutError:
+                failure = "the API server did not answer in time"
+            else:
+                await self._clock.sleep(self.timing.renew_s)
         self.name = None
         return failure
+
+    def _patience_s(self) -> float:
+        """For one renewal: a request that got lost must leave time for another."""
+        left = self.timing.give_up_s - (self._clock.monotonic() - self._renewed_at)
+        return max(0.05, min(left, self.timing.request_s))
 
     async def release(self) -> None:
         """Give the name up at once, so that a spare need not wait for the Lease to run out."""
@@ -107,8 +120,11 @@ class LeaseHolder:
             "spec": {**self._held["spec"], "holderIdentity": "", "leaseDurationSeconds": 1},
         }
         self.name = None
-        with suppress(KubeError):
-            await self._client.replace(f"{self._path}/{lease['metadata']['name']}", lease)
+        try:
+            async with asyncio.timeout(self.timing.request_s):
+                await self._client.replace(f"{self._path}/{lease['metadata']['name']}", lease)
+        except (KubeError, TimeoutError) as error:
+            log.warning("lease not given up; it runs out", lease=lease["metadata"]["name"], error=str(error))
 
     async def _try(self, name: str) -> bool:
         try:
@@ -118,7 +134,7 @@ class LeaseHolder:
         except KubeError as error:
             log.warning("lease cannot be read", lease=name, error=str(error))
             return False
-        if lease is not None and not self._is_free(name, lease):
+        if not self._is_free(name, lease):
             return False
         try:
             return await self._write(name, lease)
@@ -126,17 +142,24 @@ class LeaseHolder:
             log.warning("lease cannot be written", lease=name, error=str(error))
             return False
 
-    def _is_free(self, name: str, lease: dict[str, Any]) -> bool:
-        spec = lease.get("spec") or {}
-        if spec.get("holderIdentity") in (None, "", self._identity):
-            return True  # given up, or ours from a life before this process
-        now = self._clock.monotonic()
-        fingerprint = (spec["holderIdentity"], spec.get("renewTime"), spec.get("leaseTransitions"))
+    def _is_free(self, name: str, lease: dict[str, Any] | None) -> bool:
+        spec = (lease or {}).get("spec") or {}
         seen = self._seen.get(name)
+        if lease is None:
+            if seen is None:
+                return True
+            # Deleted by somebody. Its holder may not know yet.
+            duration_s = float(self.timing.duration_s)
+        elif spec.get("holderIdentity") in (None, "", self._identity):
+            return True  # given up, or ours from a life before this process
+        else:
+            duration_s = float(spec.get("leaseDurationSeconds") or self.timing.duration_s)
+        now = self._clock.monotonic()
+        fingerprint = (spec.get("holderIdentity"), spec.get("renewTime"), spec.get("leaseTransitions"))
         if seen is None or seen.fingerprint != fingerprint:
             self._seen[name] = _Seen(fingerprint, now)
             return False
-        return now - seen.since >= float(spec.get("leaseDurationSeconds") or self.timing.duration_s)
+        return now - seen.since >= duration_s
 
     async def _write(self, name: str, lease: dict[str, Any] | None) -> bool:
         """Write our claim over the version we saw; False if somebody else was faster."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from kip.kube.client import ApiClient
-from kip.kube.errors import ApiError, Gone, KubeError
+from kip.kube.errors import ApiError, Gone, KubeError, Unavailable
 from kip.model.clock import Clock
 
 # Pages keep a list of thousands from blocking the event loop while it is decoded.
@@ -18,6 +18,9 @@ _PAGE = 500
 _SILENCE_S = 90.0
 _WATCH_S = 300
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+# A watch that cannot be continued so often may be asked for from a version that this server does not know (etcd was
+# restored from a backup): begin with a list.
+_LIST_AFTER = 4
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ async def follow(
             yield Interrupted(error)
             await clock.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
             failures += 1
+            if failures >= _LIST_AFTER:
+                resource_version = None
 
 
 async def _watch_once(
@@ -95,7 +100,10 @@ async def _watch_once(
     }
     async with client.stream(path, query, idle_timeout_s=_SILENCE_S) as response:
         async for line in response.content:
-            event = msgspec.json.decode(line)
+            try:
+                event = msgspec.json.decode(line)
+            except msgspec.DecodeError as error:
+                raise Unavailable(f"GET {path}: the watch broke off in the middle of a line") from error
             if event["type"] == "ERROR":
                 status = event["object"]
                 code = status.get("code", 500)

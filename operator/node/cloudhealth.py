@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
-from kip.cloud.errors import CloudError
+from kip.cloud.errors import CloudError, Unreachable
 from kip.model.clock import Clock
 from kip.node.object import HEALTHY, Health
 
@@ -18,6 +19,8 @@ log = structlog.get_logger(__name__)
 _ASK_S = 20.0
 _ASK_AGAIN_S = 3.0
 _FAILURES = 3
+# The SDK's own repetitions can take more than a minute where packets go into the void.
+_PATIENCE_S = 10.0
 
 
 class Pinger(Protocol):
@@ -45,15 +48,21 @@ class CloudHealth:
     async def ask(self) -> Health:
         """Ask once; the health as it is now known."""
         try:
-            await self._cloud.ping()
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._cloud.ping()
         except CloudError as error:
-            self._failures += 1
-            if self._failures >= _FAILURES:
-                self._set(Health(ready=False, reason=error.reason, message=f"AWS cannot be used: {error}"))
+            self._failed(error)
+        except TimeoutError:
+            self._failed(Unreachable(f"no answer within {_PATIENCE_S:g} s"))
         else:
             self._failures = 0
             self._set(HEALTHY)
         return self.health
+
+    def _failed(self, error: CloudError) -> None:
+        self._failures += 1
+        if self._failures >= _FAILURES:
+            self._set(Health(ready=False, reason=error.reason, message=f"AWS cannot be used: {error}"))
 
     def _set(self, health: Health) -> None:
         if health.ready != self.health.ready or health.reason != self.health.reason:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -22,6 +21,7 @@ log = structlog.get_logger(__name__)
 LEASE_DURATION_S = 40
 RENEW_S = 10.0
 REPORT_S = 300.0
+_RETRY_S = 1.0
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
@@ -67,16 +67,17 @@ class NodeKeeper:
     async def run(self) -> None:
         """Beat for ever."""
         while True:
-            failed = False
+            # Before the beat: what changes while it is under way needs another one.
+            self._wake.clear()
             try:
                 await self.beat()
                 self.last_error = None
             except KubeError as error:
-                log.warning("node heartbeat failed", error=str(error))
-                self.last_error, failed = error, True
-            self._wake.clear()
+                if str(error) != str(self.last_error):
+                    log.warning("node heartbeat failed", error=str(error))
+                self.last_error = error
             with suppress(TimeoutError):
-                async with asyncio.timeout(1.0 if failed else RENEW_S):
+                async with asyncio.timeout(RENEW_S if self.last_error is None else _RETRY_S):
                     await self._wake.wait()
 
     async def beat(self) -> None:
@@ -84,10 +85,6 @@ class NodeKeeper:
         node = await self._ensure_node()
         await self._report(node)
         await self._renew(node)
-
-    def readdress(self, *, kubelet_version: str) -> None:
-        """What became known only after the start."""
-        self._options = replace(self._options, kubelet_version=kubelet_version)
 
     async def _ensure_node(self) -> dict[str, Any]:
         wanted = node_object.new_node(self._options)
