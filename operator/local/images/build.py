@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import subprocess
 import tempfile
@@ -118,7 +119,16 @@ def _fetch_busybox(target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="kip-busybox-") as work:
         # Root's downloads are done by the user _apt, who has to be able to write here.
         Path(work).chmod(0o777)
-        _run("apt-get", "--quiet", "download", _BUSYBOX_PACKAGE, directory=work)
+        download = ("apt-get", "--quiet", "download", _BUSYBOX_PACKAGE)
+        try:
+            _run(*download, directory=work)
+        except BuildError:
+            if os.geteuid() != 0:
+                raise
+            _run(
+                "apt-get", "--quiet", "update", directory=work
+            )  # a fresh machine has no lists, an old one old ones
+            _run(*download, directory=work)
         package = next(Path(work).glob(f"{_BUSYBOX_PACKAGE}_*.deb"))
         _run("dpkg-deb", "--extract", package.name, "content", directory=work)
         target.write_bytes((Path(work) / "content" / "bin" / "busybox").read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import tarfile
@@ -64,6 +65,30 @@ def test_busybox_that_cannot_be_had_names_the_package_and_the_way_round(
     with pytest.raises(BuildError, match=r"busybox-static .*KIP_IMAGE_BIN_DIR") as error:
         images._fetch_busybox(tmp_path / "busybox")
     assert ("Unable to locate" if failure == "offline" else "was not found") in str(error.value)
+
+
+def test_package_lists_that_are_missing_are_fetched_by_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "apt-get").write_text(
+        f"#!/bin/sh\ncase $2 in update) /bin/touch {tmp_path}/lists;; download) [ -e {tmp_path}/lists ] || exit 100\n"
+        "echo busybox > busybox-static_1.deb;; esac\n"
+    )
+    (commands / "dpkg-deb").write_text(
+        "#!/bin/sh\n/bin/mkdir -p content/bin && /bin/cp $2 content/bin/busybox\n"
+    )
+    for command in commands.iterdir():
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(commands))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    images._fetch_busybox(tmp_path / "busybox")
+    assert (tmp_path / "busybox").read_text() == "busybox\n"
+    (tmp_path / "lists").unlink()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(BuildError, match="apt-get --quiet download"):
+        images._fetch_busybox(tmp_path / "busybox")
 
 
 def test_the_toolbox_needs_no_library(programs: Path) -> None:
