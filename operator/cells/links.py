@@ -199,6 +199,7 @@ class Links:
         session.show_pod()
         link.shown_at = self._clock.monotonic()
         link.state = "up"
+        log.info("pod shown", cell=link.cell_name)
         return True
 
     async def drop(self, cell_name: str) -> None:
@@ -269,6 +270,7 @@ class Links:
     async def _connect(self, link: Link, cell: Cell, pod: Mapping[str, Any]) -> None:
         tunnel = await self._tunnels.dial(cell.name, cell.address or "", self._accepted_keys(cell))
         link.reachable_at = self._clock.monotonic()
+        log.info("cell reachable", cell=link.cell_name, instance=link.instance_id, address=cell.address)
         contact = await tunnel.first_contact()
         session = link.session = await self._open_session(cell, pod, contact.token)
         link.kubelet_socket = self._socket_dir / f"{cell.name}.kubelet"
@@ -284,6 +286,7 @@ class Links:
             link.state = "contacted"
         link.tunnel, link.error = tunnel, ""
         link.connected_at = self._clock.monotonic()
+        log.info("cell connected", cell=link.cell_name, again=cell.pod_may_run)
         # What was published while the first rules were on their way did not meet a link with a tunnel.
         await self._supply(link, tunnel)
 
@@ -297,6 +300,7 @@ class Links:
         try:
             await asyncio.wait((closed, asked), return_when=asyncio.FIRST_COMPLETED)
             if not closed.done():
+                log.info("kubelet asked", cell=link.cell_name)
                 self._changed(link.pod_uid)
                 await closed
         finally:
