@@ -49,9 +49,7 @@ class Ending:
         timer.start()
 
     def _give_up(self) -> None:
-        print(
-            f"kip did not end within {self._patience_s:g} s and is cut off; what it was at:", file=sys.stderr
-        )
+        sys.stderr.write(f"kip did not end within {self._patience_s:g} s and is cut off; what it was at:\n")
         try:
             self._tell_tasks()
             faulthandler.dump_traceback(all_threads=True)
