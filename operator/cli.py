@@ -93,8 +93,22 @@ def config_check(file: Path) -> None:
     from kip import config  # noqa: PLC0415
 
     report = config.check(file)
+    if report.ok:
+        report = _with_user_data(report)
     click.echo(str(report))
     sys.exit(0 if report.ok else 1)
+
+
+def _with_user_data(report: Any) -> Any:
+    """The report, or another one if what cells would get at boot does not fit."""
+    from kip.app import userdata  # noqa: PLC0415
+    from kip.config import Problem, Report  # noqa: PLC0415
+    from kip.model.clock import SystemClock  # noqa: PLC0415
+
+    settings, _ = _load(report.file)
+    trouble = userdata.trouble(settings, SystemClock())
+    place = ("cells", "cloudInitFile")
+    return report if trouble is None else Report(report.file, problems=(Problem(place, trouble),))
 
 
 def _load(file: Path) -> tuple[Any, list[Any]]:

@@ -36,16 +36,21 @@ class OperatorKeys:
         return ssh.public_half(self.first_contact_host_key)
 
 
+def generate(clock: Clock) -> OperatorKeys:
+    """New keys, known to nobody."""
+    return OperatorKeys(ssh.generate(), ssh.generate(), pki.new_authority(clock))
+
+
 async def load(client: ApiClient, namespace: str, clock: Clock) -> OperatorKeys:
     """The keys of this installation; raises KubeError, CannotStart if the Secret is not what Kip made."""
 
     def make() -> Mapping[str, bytes]:
-        ca = pki.new_authority(clock)
+        keys = generate(clock)
         return {
-            "ssh-key": ssh.generate().encode(),
-            "first-contact-host-key": ssh.generate().encode(),
-            "ca.crt": ca.certificate,
-            "ca.key": ca.key,
+            "ssh-key": keys.ssh_key.encode(),
+            "first-contact-host-key": keys.first_contact_host_key.encode(),
+            "ca.crt": keys.ca.certificate,
+            "ca.key": keys.ca.key,
         }
 
     try:

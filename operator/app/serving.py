@@ -18,8 +18,7 @@ from kip.app.keys import OperatorKeys
 from kip.app.location import Location
 from kip.app.sightings import Observer
 from kip.app.tunnels import SshTunnels
-from kip.bootstrap.options import BootstrapOptions
-from kip.bootstrap.render import UserDataTooLarge, user_data
+from kip.app.userdata import cell_user_data
 from kip.cellapi.identity import CellIdentity
 from kip.cellapi.server import CellApi
 from kip.cells.admit import Admit
@@ -43,7 +42,6 @@ from kip.cells.stages import Tools
 from kip.cells.terminate import Terminate
 from kip.cloud.base import ImageSpec
 from kip.cloud.ec2 import Ec2Compute
-from kip.cloud.errors import InvalidRequest
 from kip.cloud.fence import FencedCompute
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
@@ -80,8 +78,6 @@ log = structlog.get_logger(__name__)
 _FIRST_LISTS_S = 60.0
 # A Lease that is lost can be taken three seconds later (kip.kube.lease.Timing).
 _CLOSE_S = 2.4
-# cells.deadManSwitch: 0 turns the switch off; a machine does not live for ten years.
-_NEVER_S = 10 * 365 * 86400
 
 
 @dataclass(frozen=True)
@@ -375,26 +371,14 @@ class NodeServing:
         )
 
     def _user_data(self, vpc_cidrs: tuple[str, ...]) -> bytes:
-        around, cells = self._around, self._around.settings.cells
-        extra = cells.cloud_init_file.read_bytes() if cells.cloud_init_file else None
-        try:
-            return user_data(
-                BootstrapOptions(
-                    node_name=self._node_name,
-                    cluster_dns=around.cluster.dns,
-                    cluster_domain=around.settings.cluster.domain,
-                    first_contact_host_key=around.keys.first_contact_host_key,
-                    operator_public_key=around.keys.ssh_public_key,
-                    operator_ca_pem=around.keys.ca.certificate.decode(),
-                    dead_man_switch_s=int(cells.dead_man_switch) or _NEVER_S,
-                    vpc_cidrs=vpc_cidrs,
-                    extra_cloud_init=extra,
-                )
-            )
-        except UserDataTooLarge as error:
-            raise InvalidRequest(
-                f"{error}; cells.cloudInitFile is {len(extra or b'')} bytes of it"
-            ) from error
+        around = self._around
+        return cell_user_data(
+            around.settings,
+            self._node_name,
+            dns=around.cluster.dns,
+            vpc_cidrs=vpc_cidrs,
+            keys=around.keys,
+        )
 
     def _refusal(self, pod: Mapping[str, Any]) -> tuple[str, str] | None:
         """Why this pod gets no cell, for its owner; None if it gets one."""
