@@ -11,6 +11,7 @@ from kip.kube.store import PodStore
 from kip.kubelet.directory import Endpoint
 from kip.kubelet.logs import KeptLogs
 from kip.model.cell import Cell
+from kip.pods.finished import has_started, is_finished
 
 
 class Directory:
@@ -30,6 +31,19 @@ class Directory:
         if cell is None or (cell.pod_namespace, cell.pod_name) != (namespace, pod):
             return None
         return self.endpoint(cell)
+
+    def why_silent(self, namespace: str, pod: str, uid: str | None = None) -> str | None:
+        """Until a kubelet writes about the pod, its machine is on its way; what ended and is gone says nothing more."""
+        found = self._pods.find(namespace, pod)
+        if found is None or uid not in (None, found["metadata"]["uid"]):
+            return None
+        if is_finished(found):
+            gone = self._cells.get(found["metadata"]["uid"]) is None
+            return "has ended, and its machine is gone" if gone else None
+        if has_started(found):
+            return None
+        reason = (found.get("status") or {}).get("reason") or "ContainerCreating"
+        return f"is waiting to start: {reason}"
 
     def all(self) -> Iterator[Endpoint]:
         return (self.endpoint(cell) for cell in self._cells.all())

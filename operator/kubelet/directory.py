@@ -29,6 +29,13 @@ class CellDirectory(Protocol):
         """The endpoint of this pod of the virtual node, or None; with `uid`, only of exactly that pod."""
         ...
 
+    def why_silent(self, namespace: str, pod: str, uid: str | None = None) -> str | None:
+        """Why nothing of this pod answers although nothing is wrong, in words to follow `pod "…" `.
+
+        It waits for its machine, or has ended. None for a pod whose containers should answer, and for none of ours.
+        """
+        ...
+
     def all(self) -> Iterable[Endpoint]:
         """Every pod that has a cell, connected or not."""
         ...

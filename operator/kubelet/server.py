@@ -157,6 +157,10 @@ class KubeletServer:
             except CellUnreachable as error:
                 # Not 503: of that the API server shows people its own sentence in place of ours.
                 failure = HttpError(502, str(error))
+        if why := self._directory.why_silent(pod.namespace, pod.pod, pod.uid):
+            # As a kubelet says it (kubelet_pods.go, validateContainerLogStatus), so that people and tools know it.
+            container = f'container "{pod.container}" in ' if pod.container else ""
+            failure = HttpError(400, f'{container}pod "{pod.pod}" {why}')
         if pod.what == "containerLogs":
             answer = await self._kept_logs.serve(pod, request.query, endpoint.pod_uid if endpoint else None)
             if answer is not None:

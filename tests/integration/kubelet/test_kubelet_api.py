@@ -154,6 +154,9 @@ class Directory:
         endpoint = self.endpoints.get((namespace, pod))
         return None if endpoint is None or uid not in (None, endpoint.pod_uid) else endpoint
 
+    def why_silent(self, namespace: str, pod: str, uid: str | None = None) -> str | None:
+        return None
+
     def all(self) -> list[Endpoint]:
         return list(self.endpoints.values())
 

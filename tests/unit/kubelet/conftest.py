@@ -164,6 +164,7 @@ class Cells:
         self._context.verify_mode = ssl.CERT_REQUIRED
         self._servers: list[asyncio.Server] = []
         self.endpoints: dict[tuple[str, str], Endpoint] = {}
+        self.silent: dict[tuple[str, str], str] = {}
 
     async def add(self, namespace: str, pod: str, script: Script, *, uid: str = "") -> FakeKubelet:
         kubelet = FakeKubelet(self._folder / f"{len(self._servers)}.sock", script)
@@ -181,6 +182,9 @@ class Cells:
     def find(self, namespace: str, pod: str, uid: str | None = None) -> Endpoint | None:
         endpoint = self.endpoints.get((namespace, pod))
         return None if endpoint is None or uid not in (None, endpoint.pod_uid) else endpoint
+
+    def why_silent(self, namespace: str, pod: str, uid: str | None = None) -> str | None:
+        return self.silent.get((namespace, pod))
 
     def all(self) -> list[Endpoint]:
         return list(self.endpoints.values())

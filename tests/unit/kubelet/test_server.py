@@ -184,6 +184,27 @@ async def test_a_cell_not_connected(world: World, cells: Any) -> None:
     assert (status, body) == (502, b"cell cell-a of pod ns/a is not connected\n")
 
 
+@pytest.mark.parametrize("cell", ["none", "not connected"])
+async def test_a_pod_whose_machine_is_on_its_way_waits_in_a_kubelets_words(
+    world: World, cells: Any, cell: str
+) -> None:
+    if cell == "not connected":
+        cells.put("ns", "a", None)
+    cells.silent["ns", "a"] = "is waiting to start: ContainerCreating"
+    status, body = await world.get("/containerLogs/ns/a/app")
+    assert status == 400
+    assert body == b'container "app" in pod "a" is waiting to start: ContainerCreating\n'
+    status, body = await world.ask("POST /portForward/ns/a HTTP/1.1\nHost: x")
+    assert (status, body) == (400, b'pod "a" is waiting to start: ContainerCreating\n')
+
+
+async def test_kept_logs_answer_for_a_pod_that_has_ended(world: World, cells: Any) -> None:
+    cells.silent["ns", "a"] = "has ended, and its machine is gone"
+    world.store.kept["a", None] = b"kept"
+    assert await world.get("/containerLogs/ns/a/app") == (200, b"kept")
+    assert (await world.ask("POST /run/ns/a/app HTTP/1.1\nHost: x"))[0] == 400
+
+
 async def test_a_tunnel_that_is_gone(world: World, cells: Any, tmp_path: Any) -> None:
     cells.put("ns", "a", tmp_path / "nobody-listens")
     status, body = await world.ask(
