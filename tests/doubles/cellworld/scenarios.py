@@ -1,0 +1,145 @@
+"""Stories of cells, each with its happy end: told without a crash, and with one at every single call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from cellworld.world import World
+
+from kip.cells.repository import CELLS_PATH
+from kip.cloud.errors import InsufficientCapacity, NotAuthorized, Unreachable
+
+Scenario = Callable[[World], Awaitable[None]]
+
+
+async def come_and_go(world: World) -> None:
+    """Two pods run, then are deleted."""
+    await world.pod("web-0")
+    await world.pod("web-1")
+    await world.until("running", lambda: world.serving("web-0", "web-1"))
+    await world.until("one instance each", world.one_instance_each)
+    await world.delete("web-0")
+    await world.delete("web-1")
+    await world.until("gone", world.empty)
+    assert await world.get("web-0") is None
+
+
+async def a_job(world: World) -> None:
+    """A pod runs to its end; its object stays, its logs are kept, its machine goes."""
+    job = await world.pod("job")
+    await world.until("done", lambda: _done(world, "job"))
+    await world.until("gone", world.empty)
+    assert await world.phase("job") == "Succeeded"
+    assert job["metadata"]["uid"] in world.outside.logs_kept
+
+
+async def _done(world: World, name: str) -> bool:
+    return await world.phase(name) == "Succeeded"
+
+
+async def the_answer_is_lost(world: World) -> None:
+    """RunInstances takes effect, and its answer does not come."""
+    world.cloud.fail("RunInstances", Unreachable("timed out"), after=True)
+    await world.pod("web-0")
+    await world.pod("web-1")
+    await world.until("running", lambda: world.serving("web-0", "web-1"))
+    await world.until("one instance each", world.one_instance_each)
+
+
+async def capacity_elsewhere(world: World) -> None:
+    """The first two offers are sold out."""
+    world.cloud.fail("RunInstances", InsufficientCapacity("none left"), times=2)
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    await world.until("one instance each", world.one_instance_each)
+
+
+async def not_allowed_at_first(world: World) -> None:
+    """A person has to change a policy."""
+    world.cloud.fail("RunInstances", NotAuthorized("no", action="RunInstances"))
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    await world.until("one instance each", world.one_instance_each)
+
+
+async def the_machine_is_lost(world: World) -> None:
+    """A running pod's machine goes away: the pod has failed, nothing is left."""
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    world.cloud.set_state(world.live()[0].id, "terminated", "Server.SpotInstanceTermination")
+    await world.until("failed", lambda: _failed(world, "web"))
+    await world.until("gone", world.empty)
+
+
+async def _failed(world: World, name: str) -> bool:
+    return await world.phase(name) == "Failed"
+
+
+async def a_machine_that_never_answers(world: World) -> None:
+    """It is given up, and the next one is tried."""
+    world.outside.reachable = False
+    await world.pod("web")
+    await world.until("launched", lambda: bool(world.outside.live()))
+    world.outside.reachable = True
+    await world.until("running", lambda: world.serving("web"))
+    await world.until("one instance each", world.one_instance_each)
+
+
+async def a_silent_kubelet(world: World) -> None:
+    """It is given up, and the next one is tried."""
+    world.outside.kubelets_ask = False
+    await world.pod("web")
+    await world.until("launched", lambda: bool(world.outside.live()))
+    world.outside.kubelets_ask = True
+    await world.until("running", lambda: world.serving("web"))
+    await world.until("one instance each", world.one_instance_each)
+
+
+async def a_cell_deleted_by_hand(world: World) -> None:
+    """Its pod ran and has failed; the machine is gone."""
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    cell = (await world.cells())[0]
+    await world.api.delete(f"{CELLS_PATH}/{cell['metadata']['name']}")
+    await world.until("failed", lambda: _failed(world, "web"))
+    await world.until("gone", world.empty)
+
+
+async def deleted_while_it_boots(world: World) -> None:
+    """The pod goes before it has begun, and its machine with it."""
+    world.outside.reachable = False
+    await world.pod("web")
+    await world.until("launched", lambda: bool(world.live()))
+    await world.delete("web")
+    await world.until("gone", world.empty)
+    assert await world.get("web") is None
+
+
+async def replaced_under_its_name(world: World) -> None:
+    """As a StatefulSet's: deleted with force, there again at once, another pod."""
+    first = await world.pod("db-0")
+    await world.until("running", lambda: world.serving("db-0"))
+    await world.delete("db-0", gracePeriodSeconds=0)
+    second = await world.pod("db-0")
+    assert first["metadata"]["uid"] != second["metadata"]["uid"]
+    await world.until("running", lambda: world.serving("db-0"))
+    await world.until("one instance each", world.one_instance_each)
+    pod = await world.get("db-0")
+    assert pod is not None
+    assert pod["metadata"]["uid"] == second["metadata"]["uid"]
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    come_and_go,
+    a_job,
+    the_answer_is_lost,
+    capacity_elsewhere,
+    not_allowed_at_first,
+    the_machine_is_lost,
+    a_machine_that_never_answers,
+    a_silent_kubelet,
+    a_cell_deleted_by_hand,
+    deleted_while_it_boots,
+    replaced_under_its_name,
+)
+
