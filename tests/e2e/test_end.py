@@ -39,7 +39,18 @@ def namespace(world: E2eWorld, shared_namespace: str) -> str:
         manifests.pod("forced", shared_namespace, loop(STUBBORN), terminationGracePeriodSeconds=30),
     ]
     world.apply(
-        manifests.pod("failing", shared_namespace, manifests.shell("echo no; exit 3"), restartPolicy="Never"),
+        manifests.pod(
+            "failing",
+            shared_namespace,
+            manifests.shell("echo no; echo 'last words' > /dev/termination-log; exit 3"),
+            restartPolicy="Never",
+        ),
+        manifests.pod(
+            "greedy",
+            shared_namespace,
+            manifests.shell("tail /dev/zero", resources={"limits": {"memory": "32Mi"}}),
+            restartPolicy="Never",
+        ),
         manifests.pod(
             "endless",
             shared_namespace,
@@ -103,8 +114,16 @@ def test_a_pod_that_fails_keeps_its_exit_code_and_its_log_but_no_machine(
     assert pod["status"]["phase"] == "Failed"
     terminated = pod["status"]["containerStatuses"][0]["state"]["terminated"]
     assert (terminated["exitCode"], terminated["reason"]) == (3, "Error")
+    assert terminated["message"] == "last words\n"
     assert condition(pod, "Ready") == "False"
     assert world.kubectl("logs", "-n", namespace, "failing").stdout == "no\n"
+
+
+def test_a_container_that_takes_more_memory_than_its_limit_is_killed(world: E2eWorld, namespace: str) -> None:
+    pod = ended(world, "greedy", namespace)
+    terminated = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    # The shell that was told of its child's end is not the process that was killed.
+    assert (terminated["exitCode"], terminated["reason"]) == (137, "OOMKilled")
 
 
 def test_a_pod_past_its_deadline_is_ended_by_the_kubelet(world: E2eWorld, namespace: str) -> None:
@@ -122,6 +141,9 @@ def test_a_pod_deleted_while_its_machine_comes_up_is_gone_at_once_and_so_is_the_
         instance = world.eventually(
             lambda: world.instance_of("early", namespace), 20, "the pod has an instance", namespace
         )
+        logs = world.kubectl("logs", "-n", namespace, "early", check=False)
+        assert 'container "web" in pod "early" is waiting to start: ContainerCreating' in logs.stderr
+        assert "BadRequest" in logs.stderr
         world.kubectl("delete", "pod", "-n", namespace, "early", "--wait=false")
         world.gone("pods", "early", namespace, 10)
         machine_goes(world, instance, "early", namespace)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import pytest
 from support import manifests
@@ -101,6 +102,12 @@ def rich_pod(namespace: str) -> Object:
     )
 
 
+def waiting_pod(namespace: str) -> Object:
+    """A pod whose configMap nobody has made yet."""
+    container = manifests.web(envFrom=[{"configMapRef": {"name": "made-later"}}])
+    return manifests.pod("waiting", namespace, container)
+
+
 @pytest.fixture(scope="module")
 def namespace(shared_namespace: str) -> str:
     return shared_namespace
@@ -113,6 +120,7 @@ def pod(world: E2eWorld, namespace: str) -> Object:
         manifests.secret("login", namespace, password="correct horse"),
         manifests.config_map("settings", namespace, greeting="hello", GREETING="hello"),
     )
+    world.apply(waiting_pod(namespace))
     [pod] = world.run(rich_pod(namespace))
     world.apply(manifests.config_map("settings", namespace, greeting="good day", GREETING="good day"))
     return pod
@@ -236,6 +244,36 @@ def test_describe_tells_of_its_way_from_scheduling_to_its_containers(world: E2eW
             event["involvedObject"].get("fieldPath", "").endswith(f"{{{container}}}")
             for event in world.events(namespace, POD)
         ), f"no event about container {container}:\n{events}"
+
+
+def test_a_pod_waits_for_the_config_map_that_it_refers_to(
+    world: E2eWorld, pod: Object, namespace: str
+) -> None:
+    def complains() -> bool:
+        status = world.existing("pods", "waiting", namespace)["status"]
+        waiting = status["containerStatuses"][0]["state"]["waiting"]
+        assert waiting["reason"] == "CreateContainerConfigError"
+        return bool(re.fullmatch(r'configmaps? "made-later" not found', waiting["message"]))
+
+    world.eventually(complains, 30, "the pod says what it misses", namespace)
+    world.apply(manifests.config_map("made-later", namespace, FOUND="yes"))
+    found = world.ready("waiting", namespace)
+    assert ask(f"http://{found['status']['podIP']}:8080/env/FOUND") == "yes\n"
+    assert restarts(found) == {"web": 0}
+
+
+def test_its_resources_are_changed_in_place(world: E2eWorld, pod: Object, namespace: str) -> None:
+    before = world.existing("pods", POD, namespace)
+    more = {"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "150m"}}}]}}
+    world.kubectl("patch", "pod", "-n", namespace, POD, "--subresource=resize", "--patch", json.dumps(more))
+
+    def resized() -> bool:
+        found = world.existing("pods", POD, namespace)
+        [main] = [one for one in found["status"]["containerStatuses"] if one["name"] == "main"]
+        assert main["resources"]["requests"]["cpu"] == "150m", main["resources"]
+        return container_ids(found) == container_ids(before)
+
+    world.eventually(resized, 20, "its main container has the new request and is the same", namespace)
 
 
 def test_probes_take_it_out_of_service_and_restart_it(world: E2eWorld, pod: Object) -> None:

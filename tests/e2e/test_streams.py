@@ -96,7 +96,11 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
 
 
-def test_exec_brings_exit_code_and_both_outputs(world: E2eWorld, pod: Object, namespace: str) -> None:
+@pytest.mark.parametrize("protocol", ["WebSocket", "SPDY"])
+def test_exec_brings_exit_code_and_both_outputs(
+    world: E2eWorld, pod: Object, namespace: str, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", str(protocol == "WebSocket").lower())
     done = world.kubectl(
         "exec",
         "-n",
@@ -186,7 +190,11 @@ def test_attach_talks_to_the_containers_own_process(world: E2eWorld, pod: Object
     assert world.kubectl("logs", "-n", namespace, POD, "-c", "echo").stdout == "hello, echo\n"
 
 
-def test_port_forward_carries_many_connections(world: E2eWorld, pod: Object, namespace: str) -> None:
+@pytest.mark.parametrize("protocol", ["WebSocket", "SPDY"])
+def test_port_forward_carries_many_connections(
+    world: E2eWorld, pod: Object, namespace: str, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECTL_PORT_FORWARD_WEBSOCKETS", str(protocol == "WebSocket").lower())
     with going_on(
         world, "port-forward", "-n", namespace, f"pod/{POD}", ":8080", "--address=127.0.0.1"
     ) as kubectl:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from support import manifests
 from support.cluster import Object
-from support.world import E2eWorld
+from support.world import E2eWorld, ask, condition, summary
+
+from kip.local.images import TOOLBOX
 
 pytestmark = pytest.mark.e2e
 
@@ -46,6 +49,69 @@ def test_a_deployment_of_five_becomes_ready_on_five_machines_and_goes(
     assert machines.isdisjoint(one["id"] for one in world.instances("pending", "running"))
 
 
+def test_a_stateful_sets_pod_comes_back_under_its_name_on_another_machine(
+    world: E2eWorld, namespace: str
+) -> None:
+    world.apply(manifests.stateful_set("db", namespace, replicas=1))
+
+    def another_than(uid: str) -> Object:
+        pod = world.existing("pods", "db-0", namespace)
+        assert pod["metadata"]["uid"] != uid
+        assert condition(pod, "Ready") == "True", summary(pod)
+        return pod
+
+    first = world.eventually(lambda: another_than(""), 60, "db-0 is Ready", namespace)
+    machine = world.instance_of("db-0", namespace)
+    ask(f"http://{first['status']['podIP']}:8080/env/FIRST")
+    # By force, so that the next pod of that name comes while the old one's machine is still there.
+    world.kubectl("delete", "pod", "-n", namespace, "db-0", "--force", "--grace-period=0", "--wait=false")
+    second = world.eventually(
+        lambda: another_than(first["metadata"]["uid"]), 60, "another db-0 is Ready", namespace
+    )
+    [cell] = [one for one in world.cells(namespace) if one["spec"]["podUID"] == second["metadata"]["uid"]]
+    assert cell["status"]["instanceID"] != machine
+    ask(f"http://{second['status']['podIP']}:8080/env/SECOND")
+    told = world.kubectl("logs", "-n", namespace, "db-0").stdout
+    assert "/env/SECOND" in told
+    assert "/env/FIRST" not in told
+    world.eventually(lambda: not world.is_booted(machine), 30, "the first machine is gone", namespace)
+
+
+def test_a_daemon_sets_pod_gets_no_machine_and_is_told_why(world: E2eWorld, namespace: str) -> None:
+    world.aws.forget_calls()
+    everywhere = {"tolerations": [{"operator": "Exists"}]}
+    world.apply(manifests.daemon_set("agent", namespace, where=everywhere))
+
+    def told() -> Object:
+        [pod] = [
+            one for one in world.list("pods", namespace) if one["spec"].get("nodeName") == manifests.NODE
+        ]
+        events = world.events(namespace, pod["metadata"]["name"])
+        [event] = [one for one in events if one["reason"] == "DaemonSetPod"]
+        assert event["type"] == "Warning"
+        assert "cells.allowDaemonSets" in event["message"]
+        assert pod["status"]["reason"] == "DaemonSetPod"
+        return pod
+
+    pod = world.eventually(told, 20, "the pod says why it waits", namespace)
+    assert pod["status"]["phase"] == "Pending"
+    assert world.cells(namespace) == []
+    assert world.aws.calls("RunInstances") == []
+
+
+def test_kubectl_run_talks_to_its_pod_and_removes_it(world: E2eWorld, namespace: str) -> None:
+    where = json.dumps({"spec": manifests.ON_CELLS})
+    done = world.kubectl(
+        *("run", "talk", "-n", namespace, "--rm", "-i", "--restart=Never", f"--image={TOOLBOX}"),
+        *(f"--overrides={where}", "--command", "--", "sh", "-c", "read word; echo you said $word; exit 4"),
+        input="hello\n",
+        check=False,
+    )
+    assert "you said hello" in done.stdout
+    assert done.returncode == 4, done.stderr
+    world.gone("pods", "talk", namespace)
+
+
 @pytest.fixture(scope="module")
 def finished(world: E2eWorld, shared_namespace: str) -> list[Object]:
     """The ended pods of a Job and one whose container needed two tries, when their machines are gone."""
@@ -59,7 +125,11 @@ def finished(world: E2eWorld, shared_namespace: str) -> list[Object]:
             manifests.shell(TWICE, volumeMounts=[shared]),
             manifests.shell("echo aside >&2", "aside"),
             restartPolicy="OnFailure",
-            initContainers=[manifests.shell("echo prepared", "init")],
+            initContainers=[
+                manifests.shell("echo prepared", "init"),
+                # A sidecar that would run for ever keeps no pod from being done.
+                manifests.shell("echo beside; sleep 100000", "beside", restartPolicy="Always"),
+            ],
             volumes=[{"name": "shared", "emptyDir": {}}],
         ),
     )
@@ -147,6 +217,7 @@ class TestLogsOfAnEndedPod:
         everything = self.logs(world, twice, "--all-containers", "--prefix").splitlines()
         assert sorted(everything) == [
             "[pod/twice/aside] aside",
+            "[pod/twice/beside] beside",
             "[pod/twice/init] prepared",
             "[pod/twice/main] second try",
         ]

@@ -86,6 +86,16 @@ def deployment(name: str, namespace: str, *containers: Object, replicas: int, **
     return _workload("apps/v1", "Deployment", name, namespace, *containers, replicas=replicas, pod=spec)
 
 
+def stateful_set(name: str, namespace: str, *containers: Object, replicas: int, **spec: Any) -> Object:
+    """A StatefulSet of pods labelled app=<name>."""
+    return _workload("apps/v1", "StatefulSet", name, namespace, *containers, replicas=replicas, pod=spec)
+
+
+def daemon_set(name: str, namespace: str, *containers: Object, **spec: Any) -> Object:
+    """A DaemonSet of pods labelled app=<name>."""
+    return _workload("apps/v1", "DaemonSet", name, namespace, *containers, pod=spec)
+
+
 def job(name: str, namespace: str, *containers: Object, pod: Object | None = None, **spec: Any) -> Object:
     """A Job of pods labelled app=<name>; its own `spec` apart from that of its `pod`."""
     found = _workload(

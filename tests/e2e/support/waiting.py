@@ -13,7 +13,8 @@ Found = TypeVar("Found")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.4  # seconds
 
 #: What a condition may raise while it does not hold yet; anything else is an error of the test.
-NOT_YET = (AssertionError, LookupError, OSError)
+#: (`[one] = found` raises ValueError, a field that has not been written LookupError.)
+NOT_YET = (AssertionError, LookupError, OSError, ValueError)
 
 
 def eventually(
