@@ -150,11 +150,12 @@ class E2eWorld(Cluster):
         """How everything is just now, for a failed test's reader."""
         told = []
         if namespace:
-            told += [f"--- pods of {namespace}:", *(summary(pod) for pod in self.list("pods", namespace))]
-            told += ["--- events:", *(_told(event) for event in self.events(namespace)[-25:])]
-        told += ["--- cells:", *(_cell(cell) for cell in self.list("cells"))]
-        told += ["--- instances:"]
-        told += [f"{i['id']} {i['state']} {i['private_ip']} {i['tags']}" for i in self.instances(*LIVE)]
+            told += [f"--- pods of {namespace}:"]
+            told += _answers(lambda: [summary(pod) for pod in self.list("pods", namespace)])
+            told += ["--- events:"]
+            told += _answers(lambda: [_told(event) for event in self.events(namespace)[-25:]])
+        told += ["--- cells:", *_answers(lambda: [_cell(cell) for cell in self.list("cells")])]
+        told += ["--- instances:", *_answers(lambda: [_instance(each) for each in self.instances(*LIVE)])]
         return "\n".join([*told, self.operator.tail()])
 
     # Namespaces.
@@ -236,6 +237,18 @@ def summary(pod: Object) -> str:
         f"{pod['metadata']['name']} on {pod['spec'].get('nodeName')}: {status.get('phase')} {status.get('podIP')}"
         f" {status.get('reason', '')} {status.get('message', '')} {states} unmet {unmet} deleted {end}"
     )
+
+
+def _answers(ask: Callable[[], list[str]]) -> list[str]:
+    """What is told; what cannot be asked says so, because the failure that is explained may be the reason."""
+    try:
+        return ask()
+    except (AssertionError, OSError) as error:
+        return [f"(cannot be asked: {error})"]
+
+
+def _instance(instance: Mapping[str, Any]) -> str:
+    return f"{instance['id']} {instance['state']} {instance['private_ip']} {instance['tags']}"
 
 
 def _cell(cell: Object) -> str:
