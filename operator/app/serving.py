@@ -146,7 +146,14 @@ class NodeServing:
         )
         self._fleet = Fleet(self._compute, clock, tags=self._tags)
         called = f"Kip cell {settings.cells.nametag or around.cluster.name}/{node_name}"
-        self._launcher = Launcher(self._compute, clock, save=self._cells.save, tags=self._tags, called=called)
+        self._launcher = Launcher(
+            self._compute,
+            clock,
+            save=self._cells.save,
+            known=self._cells.all,
+            tags=self._tags,
+            called=called,
+        )
         self._planner = self._make_planner()
         self._directory = Directory(self._cells, self._links, self._pods)
         self._cell_tls = pki.CellClient(around.keys.ca, clock)

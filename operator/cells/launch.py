@@ -35,8 +35,9 @@ _RETRY_S: dict[type[CloudError], float] = {
 }
 _DEFAULT_RETRY_S = 15.0
 
-# An intent that EC2 knows nothing of for this long was never received (see kip.cells.fleet on eventual consistency).
-_NEVER_RECEIVED_S = 120.0
+# An instance of a launch that cannot be repeated shows in DescribeInstances within seconds. AWS promises no number; if
+# it took longer, the sweep would end it, because no Cell claims it.
+_VISIBLE_AFTER_S = 15.0
 
 
 class NoOffer(Exception):
@@ -146,10 +147,12 @@ class Launch:
             return await self._failed(cell, pod, error)
         if instance is not None:
             return await self._launched(cell, pod, instance)
-        age_s = (self._tools.clock.now() - intent.requested_at).total_seconds()
-        repeated = spec is not None and spec.digest() == intent.parameters_sha256
-        if not repeated and age_s < _NEVER_RECEIVED_S:
-            return cell, Wait(5.0, "looking for the instance of an interrupted launch")
+        if not self._launcher.can_repeat(cell, spec):
+            age_s = (self._tools.clock.now() - intent.requested_at).total_seconds()
+            if age_s < _VISIBLE_AFTER_S:
+                return cell, Wait(
+                    _VISIBLE_AFTER_S - age_s, "looking for the instance of an interrupted launch"
+                )
         return replace(cell, intent=None, attempt=cell.attempt + 1), Wait(
             0.05, "the launch brought no instance"
         )

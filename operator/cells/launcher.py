@@ -3,14 +3,14 @@
 EC2 admits five RunInstances calls at once and two a second after that, but a thousand instances in one call. So equal
 launches that arrive within a short window share a call. Before it is made, the intent (its client token, the number of
 instances, each cell's index among them) is written to every Cell of the group: a process that dies at any point is
-followed by one that repeats the very same call and gets the very same instances.
+followed by one that repeats the very same call and gets the very same instances, or that knows it was never made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -88,15 +88,18 @@ class Launcher:
         clock: Clock,
         *,
         save: Callable[[Cell], Awaitable[Cell]],
+        known: Callable[[], Iterable[Cell]],
         tags: Mapping[str, str],
         called: str = "Kip cell",
         idle_s: float = IDLE_WINDOW_S,
         longest_s: float = LONGEST_WINDOW_S,
     ) -> None:
-        """`tags` say whose the instances are; `called` is their Name in EC2's console."""
+        """`save` writes a Cell, `known` are all there are; `tags` say whose the instances are; `called` is their Name in
+        EC2's console."""
         self._compute = compute
         self._clock = clock
         self._save = save
+        self._known = known
         self._tags = dict(tags)
         self._called = called
         self._idle_s = idle_s
@@ -119,16 +122,29 @@ class Launcher:
             window.add_done_callback(self._windows.discard)
         return await waiting.answer
 
+    def can_repeat(self, cell: Cell, spec: LaunchSpec | None) -> bool:
+        """May the call of this cell's intent be made (again) as it was meant?
+
+        Not with other parameters than those of the intent. And not unless every cell of the batch still has it: the
+        call is made when all have been written, so either it never was, and would now launch for cells that have gone
+        another way, or it was, and its instances can be found.
+        """
+        intent = cell.intent
+        if intent is None or spec is None or spec.digest() != intent.parameters_sha256:
+            return False
+        others = sum(c.uid != cell.uid and _token(c) == intent.client_token for c in self._known())
+        return others + 1 >= intent.count
+
     async def resume(self, cell: Cell, spec: LaunchSpec | None) -> Instance | None:
         """The instance of an intent whose answer this process has not seen; None if EC2 has none for it.
 
-        With `spec` as it was, the call is repeated. Otherwise (the configuration changed meanwhile), or when EC2 refuses
-        the token, the launch's instances are looked for by their tag. Raises CloudError.
+        The call is repeated if it can be; otherwise, or when EC2 refuses the token, the launch's instances are looked for
+        by their tag. Raises CloudError.
         """
         intent = cell.intent
         if intent is None:
             raise ValueError(f"{cell.name} has no intent to resume")
-        if spec is None or spec.digest() != intent.parameters_sha256:
+        if spec is None or not self.can_repeat(cell, spec):
             return await self._adopt(intent)
         try:
             instances = await self._call(self._request(intent, spec))
@@ -255,6 +271,10 @@ class Launcher:
     async def _adopt(self, intent: Intent) -> Instance | None:
         found = await self._compute.describe(tags={**self._tags, names.TAG_LAUNCH: intent.client_token})
         return _by_index(tuple(found), intent.index)
+
+
+def _token(cell: Cell) -> str | None:
+    return cell.intent.client_token if cell.intent else None
 
 
 def _by_index(instances: tuple[Instance, ...], index: int) -> Instance | None:

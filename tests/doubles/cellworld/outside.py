@@ -110,7 +110,9 @@ class Outside:
         if others:
             self.violations.append(f"pod {uid} starts on {machine.instance_id} and runs on {others}")
         if machine.shown_key != machine.own_key:
-            self.violations.append(f"{machine.instance_id} runs a pod behind a host key that the pod can know")
+            self.violations.append(
+                f"{machine.instance_id} runs a pod behind a host key that the pod can know"
+            )
         machine.has_pod = uid
 
     async def _report(self, path: str, pod: dict[str, Any], phase: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from kip.cells.settings import CellSettings
 from kip.cells.site import SiteOptions, Sites
 from kip.cells.stages import Tools
 from kip.cells.terminate import Terminate
-from kip.cloud.base import ALL_STATES
+from kip.cloud.base import ALL_STATES, Instance, InstanceState, LaunchRequest
+from kip.cloud.fake import FakeCloud
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.kube.client import ApiClient
 from kip.kube.events import EventRecorder
@@ -45,6 +47,8 @@ from kip.node.object import HEALTHY, NodeOptions
 from kip.tunnel.errors import HostKeyMismatch
 
 CLUSTER = "test"
+# After its launch an instance is not in DescribeInstances for some seconds.
+INVISIBLE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -60,27 +64,24 @@ class Mortal:
 
     def __init__(self, crash: Crash | None = None) -> None:
         self._crash = crash
+        self._one_by_one = asyncio.Lock()
         self.steps: list[str] = []
         self.crashed = False
         self.dead = False
         self.buried = False
 
     async def step(self, what: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        if self.dead:
-            await self._nothing()
-        self.steps.append(what)
-        crash = self._crash
-        if crash is None or len(self.steps) - 1 != crash.step:
-            result = await call()
-            if self.dead:
-                await self._nothing()
-            return result
-        if crash.after:
-            try:
-                await call()
-            except Exception:
-                pass
-        self.crashed = self.dead = True
+        """Calls are made one after the other: what is under way in parallel can be cut between any two."""
+        async with self._one_by_one:
+            if not self.dead:
+                self.steps.append(what)
+                crash = self._crash
+                if crash is None or len(self.steps) - 1 != crash.step:
+                    return await call()
+                if crash.after:
+                    with suppress(Exception):
+                        await call()
+                self.crashed = self.dead = True
         return await self._nothing()
 
     async def _nothing(self) -> None:
@@ -107,25 +108,39 @@ class MortalApi(ApiClient):
 
 
 class MortalCompute:
-    """EC2 for a process that can die."""
+    """EC2 for a process that can die; as eventually consistent as the real one."""
 
-    def __init__(self, inner: Any, mortal: Mortal) -> None:
+    def __init__(self, inner: FakeCloud, mortal: Mortal, clock: Clock) -> None:
         self._inner = inner
         self._mortal = mortal
+        self._clock = clock
 
-    async def launch(self, request: Any) -> Any:
-        return await self._mortal.step("RunInstances", lambda: self._inner.launch(request))
+    async def launch(self, request: LaunchRequest) -> tuple[Instance, ...]:
+        launched: tuple[Instance, ...] = await self._mortal.step(
+            "RunInstances", lambda: self._inner.launch(request)
+        )
+        return launched
 
-    async def describe(self, *, tags: Mapping[str, str], states: Any = ALL_STATES) -> Any:
-        return await self._mortal.step(
-            "DescribeInstances", lambda: self._inner.describe(tags=tags, states=states)
+    async def describe(
+        self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES
+    ) -> list[Instance]:
+        return self._visible(
+            await self._mortal.step(
+                "DescribeInstances", lambda: self._inner.describe(tags=tags, states=states)
+            )
         )
 
-    async def describe_ids(self, ids: Any) -> Any:
-        return await self._mortal.step("DescribeInstances", lambda: self._inner.describe_ids(ids))
+    async def describe_ids(self, ids: Collection[str]) -> list[Instance]:
+        return self._visible(
+            await self._mortal.step("DescribeInstances", lambda: self._inner.describe_ids(ids))
+        )
 
-    async def terminate(self, ids: Any) -> Any:
-        return await self._mortal.step("TerminateInstances", lambda: self._inner.terminate(ids))
+    async def terminate(self, ids: Collection[str]) -> None:
+        await self._mortal.step("TerminateInstances", lambda: self._inner.terminate(ids))
+
+    def _visible(self, instances: list[Instance]) -> list[Instance]:
+        now = self._clock.now()
+        return [i for i in instances if i.gone or (now - i.launch_time).total_seconds() > INVISIBLE_S]
 
 
 class Session:
@@ -285,12 +300,12 @@ class Process:
         self._watching = api
         self._node = node
         api = self.api = MortalApi(api, self.mortal)
-        compute = MortalCompute(outside.cloud, self.mortal)
+        compute = MortalCompute(outside.cloud, self.mortal, clock)
         tags = {names.TAG_CLUSTER: CLUSTER, names.TAG_NODE: node}
         self.pods = PodStore()
         self.cells = Cells(api, node)
         self.fleet = Fleet(compute, clock, tags=tags)
-        self.launcher = Launcher(compute, clock, save=self.cells.save, tags=tags)
+        self.launcher = Launcher(compute, clock, save=self.cells.save, known=self.cells.all, tags=tags)
         self.tunnels = Tunnels(self)
         self.links = Links(
             self.tunnels,
@@ -299,7 +314,7 @@ class Process:
             socket_dir=Path("/run/kip"),
             first_contact_key=FIRST_CONTACT_KEY,
             rules=ServiceRules(list, list, clock),
-            changed=lambda uid: self.queue.mark(uid),
+            changed=self._mark,
         )
         self.observed: list[str] = []
         self.results: list[str] = []
@@ -355,6 +370,9 @@ class Process:
         self.sessions[session.socket_path] = session
         return session
 
+    def _mark(self, pod_uid: str) -> None:
+        self.queue.mark(pod_uid)
+
     def start(self) -> None:
         """Work, as a process does after it got its Lease."""
         self._tasks = [asyncio.create_task(self._run(), name="process")]
@@ -365,7 +383,9 @@ class Process:
             group.create_task(self.queue.run())
             group.create_task(self.sweeper.run())
             group.create_task(
-                self._follow("/api/v1/pods", {"fieldSelector": f"spec.nodeName={self._node}"}, self.observer.pod)
+                self._follow(
+                    "/api/v1/pods", {"fieldSelector": f"spec.nodeName={self._node}"}, self.observer.pod
+                )
             )
             group.create_task(self._follow(CELLS_PATH, self.cells.selector, self.observer.cell))
 

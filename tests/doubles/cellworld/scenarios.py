@@ -142,4 +142,3 @@ SCENARIOS: tuple[Scenario, ...] = (
     deleted_while_it_boots,
     replaced_under_its_name,
 )
-

@@ -160,13 +160,15 @@ class World:
     async def told(self) -> str:
         """What there is, for people who wonder."""
         cells = [
-            {"name": c["metadata"]["name"], **{k: (c.get("status") or {}).get(k) for k in ("phase", "instanceID")}}
+            {
+                "name": c["metadata"]["name"],
+                **{k: (c.get("status") or {}).get(k) for k in ("phase", "instanceID")},
+            }
             for c in await self.cells()
         ]
         pods = (await self.api.get(f"/api/v1/namespaces/{self.namespace}/pods"))["items"]
         told = [
-            (p["metadata"]["name"], p["status"].get("phase"), p["status"].get("message", ""))
-            for p in pods
+            (p["metadata"]["name"], p["status"].get("phase"), p["status"].get("message", "")) for p in pods
         ]
         links = [repr(link) for link in self.process.links.all()] if self.process else []
         steps = self.process.mortal.steps[-12:] if self.process else []

@@ -7,10 +7,10 @@ who live on as one right before the next call, so each scenario has one more way
 from __future__ import annotations
 
 import pytest
-
 from cellworld.process import Crash
 from cellworld.scenarios import SCENARIOS
 from cellworld.world import World, world_over
+
 from kip.kube.fake import FakeApi
 from kip.model.clock import ManualClock
 
@@ -38,3 +38,5 @@ async def test_a_crash_at_any_call(scenario):
         except AssertionError as error:
             raise AssertionError(f"{crash} ({calls[crash.step]}): {error}") from error
         assert world.processes[0].mortal.crashed
+        launched, expected = len(world.cloud.all()), len(calm.cloud.all())
+        assert launched <= expected, f"{crash} ({calls[crash.step]}): {launched} instances, not {expected}"

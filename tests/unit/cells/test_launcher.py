@@ -42,7 +42,7 @@ class World:
 
     def restart(self) -> Launcher:
         """A new process: nothing in memory."""
-        self.launcher = Launcher(self.cloud, self.clock, save=self.save, tags=TAGS)
+        self.launcher = Launcher(self.cloud, self.clock, save=self.save, known=self.written.values, tags=TAGS)
         return self.launcher
 
     async def spec(self, **changes: object) -> LaunchSpec:
@@ -203,3 +203,54 @@ async def test_a_cell_that_stops_waiting_does_not_disturb_the_others(world):
     await world.clock.advance(2)
     assert [t.cancelled() for t in tasks] == [True, False, False]
     assert tasks[1].result()[1] is not None
+
+
+async def test_a_launch_whose_intents_were_not_all_written_is_never_made(world):
+    """The process died between two of them: asking for three machines now would be two too many."""
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Unreachable("timed out"))
+    await world.launch(*((a_cell(f"u{i}"), spec) for i in range(3)))
+    del world.written["kip-u1"], world.written["kip-u2"]
+    launcher, survivor = world.restart(), world.written["kip-u0"]
+    assert not launcher.can_repeat(survivor, spec)
+    assert await launcher.resume(survivor, spec) is None
+    assert world.cloud.all() == []
+
+
+async def test_a_launch_that_was_made_is_found_though_one_of_its_cells_has_gone(world):
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Unreachable("timed out"), after=True)
+    await world.launch(*((a_cell(f"u{i}"), spec) for i in range(3)))
+    del world.written["kip-u1"]
+    launcher = world.restart()
+    instance = await launcher.resume(world.written["kip-u2"], spec)
+    assert instance is not None
+    assert instance.launch_index == 2
+    assert len(world.cloud.called("RunInstances")) == 1
+
+
+async def test_a_process_that_stops_leaves_intents_to_the_next_one(world):
+    """What becomes of a call under way is not known, so it must not count as refused."""
+    spec = await world.spec()
+
+    async def no_answer(request):
+        await asyncio.Event().wait()
+
+    world.cloud.launch = no_answer
+    task = asyncio.create_task(world.launcher.launch(a_cell("a"), spec))
+    await world.clock.advance(2)
+    await world.launcher.close()
+    with pytest.raises(LaunchFailed) as failed:
+        await task
+    assert isinstance(failed.value.error, Unreachable)
+
+
+async def test_a_cell_that_went_away_while_its_intent_was_written_is_no_failure_of_the_others(world):
+    world.refuse.add("kip-b")
+    spec = await world.spec()
+    tasks = [asyncio.create_task(world.launcher.launch(a_cell(uid), spec)) for uid in "ab"]
+    await settle()
+    tasks[1].cancel()
+    await world.clock.advance(2)
+    _, instance = await tasks[0]
+    assert instance is not None
