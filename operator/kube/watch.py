@@ -14,9 +14,11 @@ from kip.model.clock import Clock
 
 # Pages keep a list of thousands from blocking the event loop while it is decoded.
 _PAGE = 500
-# A healthy API server sends a bookmark about once a minute; silence for longer means that the connection is dead.
+# A healthy API server ends the watch when its time is over: one that is silent for longer is no longer there. Bookmarks
+# tell less: none newer than the list that the watch began with are sent as long as no such object changes (`process`,
+# k8s.io/apiserver/pkg/storage/cacher/cache_watcher.go).
+_WATCH_S = 75
 _SILENCE_S = 90.0
-_WATCH_S = 300
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # A watch that cannot be continued so often may be asked for from a version that this server does not know (etcd was
 # restored from a backup): begin with a list.
