@@ -31,6 +31,9 @@ KEEPALIVE_INTERVAL_S = 10.0
 KEEPALIVE_COUNT = 3
 HANDSHAKE_TIMEOUT_S = 15.0
 COMMAND_TIMEOUT_S = 30.0
+# Bytes that a cell may send on one of its connections before we have taken them, and so what each of them can cost us
+# in memory. asyncssh's own 2 MiB are for bulk data over long distances; a kubelet's requests have some kilobytes.
+_API_WINDOW = 128 * 1024
 # A killed sshd session's port is free again after some milliseconds.
 _TAKE_OVER_S = 3.0
 _CLOSE_S = 1.0
@@ -163,7 +166,12 @@ class Tunnel:
         deadline = time.monotonic() + _TAKE_OVER_S
         while True:
             try:
-                await self._connection.forward_remote_port_to_path("127.0.0.1", port, str(socket_path))
+                await self._connection.create_server(
+                    lambda *_: self._connection.forward_unix_connection(str(socket_path)),
+                    "127.0.0.1",
+                    port,
+                    window=_API_WINDOW,
+                )
                 return
             except asyncssh.ChannelListenError as error:
                 if not self.is_open:

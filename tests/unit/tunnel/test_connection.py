@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,38 @@ async def test_the_api_port_of_the_cell_is_our_socket(sshd: Any, tunnel: Tunnel,
     async with await echo_on(tmp_path / "api.sock", b"the cell API"):
         await tunnel.forward_api(tmp_path / "api.sock", port=sshd.api_port)
         assert await read_port(sshd.api_port) == b"the cell API"
+
+
+async def test_what_a_cell_sends_and_nobody_reads_takes_little_memory(
+    sshd: Any, tunnel: Tunnel, tmp_path: Path
+) -> None:
+    connections, piece = 4, b"x" * 65536
+
+    async def deaf(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async def send_until_stuck() -> int:
+        sent, (_, writer) = 0, await asyncio.open_connection("127.0.0.1", sshd.api_port)
+        with contextlib.suppress(TimeoutError):
+            while sent < 64 * 2**20:
+                writer.write(piece)
+                await asyncio.wait_for(writer.drain(), 1)
+                sent += len(piece)
+        writer.transport.abort()
+        return sent
+
+    server = await asyncio.start_unix_server(deaf, tmp_path / "api.sock", limit=65536)
+    await tunnel.forward_api(tmp_path / "api.sock", port=sshd.api_port)
+    tracemalloc.start()
+    try:
+        sent = await asyncio.gather(*(send_until_stuck() for _ in range(connections)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        server.close()
+    assert all(amount < 64 * 2**20 for amount in sent), "everything was taken"
+    # A window, what waits for the socket, what the socket's reader holds, and the sender's own buffer.
+    assert peak < connections * 2**20
 
 
 async def test_a_port_held_by_an_older_session_is_taken_over(sshd: Any, tmp_path: Path) -> None:
