@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 # Failures of one key in a row; a success forgets them.
 _BACKOFF = Backoff(first_s=0.2, limit_s=60.0)
+# Most of a pass is waiting, for EC2 above all; and what is not under way cannot join the others' RunInstances.
+PARALLEL = 1000
 # One traceback for a key that goes on failing, once a passing trouble is out of question.
 _TRACEBACK_AT = 2
 
@@ -34,7 +36,7 @@ class WorkQueue:
         reconcile: Reconcile,
         clock: Clock,
         *,
-        parallel: int = 64,
+        parallel: int = PARALLEL,
         on_result: Callable[[str], None] = lambda result: None,
     ) -> None:
         self._reconcile = reconcile

@@ -79,6 +79,8 @@ class FakeApi(ApiClient):
         self._history: list[tuple[int, str, _Target, Object]] = []
         self._news = asyncio.Condition()
         self.requests: list[Request] = []
+        self.away = False
+        """True: nothing is answered, and watches end."""
         self.listeners: dict[str, list[Listener]] = {}
 
     # What tests do with it.
@@ -135,6 +137,8 @@ class FakeApi(ApiClient):
         self.requests.append(asked)
         # A request over a network always gives others a turn: code that is right only without one shall not pass.
         await asyncio.sleep(0)
+        if self.away:
+            raise Unavailable(f"{method} {path}: connection refused")
         fault = self._fault(asked)
         if fault is not None and not fault.after:
             return self._failure(asked, fault)
@@ -155,12 +159,14 @@ class FakeApi(ApiClient):
     async def stream(
         self, path: str, params: Mapping[str, str], *, idle_timeout_s: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self.away:
+            raise Unavailable(f"GET {path}: connection refused")
         target = _parse(path)
         yield cast(aiohttp.ClientResponse, _Stream(self._watch(target, params)))
 
     async def _watch(self, target: _Target, params: Mapping[str, str]) -> AsyncIterator[bytes]:
         seen = int(params.get("resourceVersion") or 0)
-        while True:
+        while not self.away:
             for version, kind, changed, obj in list(self._history):
                 if version > seen and _listed(target, params, changed, obj):
                     yield msgspec.json.encode({"type": kind, "object": obj}) + b"\n"

@@ -6,12 +6,17 @@ paused for a minute.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Callable, Mapping
 
 from kip.kube.client import JSON, ApiClient, Impersonation, Reply
 from kip.kube.errors import Unavailable
 
 _READS = frozenset(("GET", "HEAD"))
+# A thousand pods at once must not become a thousand connections. The API server's priority level for service accounts has
+# some hundred seats for all of them together (kube-controller-manager limits itself to far fewer).
+_WRITES_AT_ONCE = 100
 
 
 class FencedClient(ApiClient):
@@ -21,6 +26,7 @@ class FencedClient(ApiClient):
         """`may_write` is false once the node's Lease may be held by another process."""
         super().__init__(client.configuration, client.session)
         self._may_write = may_write
+        self._slots = asyncio.Semaphore(_WRITES_AT_ONCE)
 
     async def request(
         self,
@@ -35,9 +41,8 @@ class FencedClient(ApiClient):
         timeout_s: float = 30,
     ) -> Reply:
         """As ApiClient.request; raises Unavailable for a write that is not ours to make any more."""
-        if method not in _READS and not self._may_write():
-            raise Unavailable(f"{method} {path} is not sent: this process does not hold the node's Lease now")
-        return await super().request(
+        send = functools.partial(
+            super().request,
             method,
             path,
             params=params,
@@ -47,6 +52,14 @@ class FencedClient(ApiClient):
             impersonate=impersonate,
             timeout_s=timeout_s,
         )
+        if method in _READS:
+            return await send()
+        async with self._slots:
+            if not self._may_write():
+                raise Unavailable(
+                    f"{method} {path} is not sent: this process does not hold the node's Lease now"
+                )
+            return await send()
 
     async def close(self) -> None:
         """Nothing: the connections belong to the client that was fenced."""

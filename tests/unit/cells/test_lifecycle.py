@@ -1,15 +1,378 @@
-"""A cell's life from pod to nothing, all parts together, in a world where nothing is slow."""
+"""A cell's life with all parts together: what is written, what is told, and what happens when things go wrong."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 
-async def test_a_pod_gets_a_machine_runs_and_leaves_nothing(world):
+import pytest
+from cellworld.scenarios import SCENARIOS
+
+from kip.cells.repository import CELLS_PATH
+from kip.cloud.errors import NotAuthorized, Unreachable
+
+
+def writes_since(world, number: int) -> list[str]:
+    return [f"{r.method} {r.path}" for r in world.api.writes()[number:]]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
+async def test_each_story_ends_well(world, scenario):
+    world.begin()
+    await scenario(world)
+    await world.let_pass(25)
+    assert await world.one_instance_each(), await world.told()
+    world.assert_sound()
+
+
+async def test_a_pods_life_costs_few_writes_and_its_steps_are_told_once(world):
     world.begin()
     await world.pod("web")
     await world.until("running", lambda: world.serving("web"))
-    assert len(world.live()) == 1
     assert [e["reason"] for e in await world.events()] == ["CellLaunched", "CellReady"]
-    await world.delete("web")
-    await world.until("gone", world.empty)
-    assert await world.get("web") is None
+    kubelet_and_test = 2  # the pod's creation and its status
+    assert len(world.api.writes()) - kubelet_and_test <= 7, writes_since(world, 0)
+    stages = ["cell_created", "launch_requested", "launched", "connected", "shown", "running"]
+    assert sorted(world.process.observed) == sorted(stages), "each stage is measured once"
+
+
+async def test_cells_that_are_fine_cost_nothing(world):
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    before = len(world.api.writes())
+    await world.let_pass(600)
+    assert writes_since(world, before) == []
+
+
+async def test_a_process_that_takes_over_writes_nothing_for_cells_that_are_fine(world):
+    world.begin()
+    for name in ("web-0", "web-1", "web-2"):
+        await world.pod(name)
+    await world.until("running", lambda: world.serving("web-0", "web-1", "web-2"))
+    await world.let_pass(5)
+    before = len(world.api.writes())
+    await world.restart()
+    await world.let_pass(120)
+    assert writes_since(world, before) == []
+    assert [link.state for link in world.process.links.all()] == ["up"] * 3
+    assert world.process.observed == [], "pods that ran before are no news"
     world.assert_sound()
+
+
+async def test_a_pod_that_ended_while_nobody_was_there_keeps_its_logs(world):
+    world.begin()
+    pod = await world.pod("batch")
+    await world.until("running", lambda: world.serving("batch"))
+    await world.process.bury()
+    world.process = None
+    path = "/api/v1/namespaces/shop/pods/batch/status"
+    await world.api.patch(path, {"status": {"phase": "Succeeded"}})
+    world.begin()
+    await world.until("gone", world.empty)
+    assert world.outside.logs_kept == [pod["metadata"]["uid"]]
+
+
+async def test_a_pod_deleted_while_nobody_was_there_leaves_nothing(world):
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    await world.process.bury()
+    world.process = None
+    await world.delete("web", gracePeriodSeconds=0)
+    world.begin()
+    await world.until("gone", world.empty)
+
+
+async def test_logs_that_cannot_be_had_do_not_keep_a_machine(world):
+    world.begin()
+    await world.pod("batch")
+    await world.until("running", lambda: world.serving("batch"))
+    world.outside.machines[world.live()[0].id].reachable = False
+    await world.process.bury()
+    world.process = None
+    await world.api.patch("/api/v1/namespaces/shop/pods/batch/status", {"status": {"phase": "Failed"}})
+    world.begin()
+    await world.until("gone", world.empty, seconds=60)
+    [told] = await world.events("LogsNotKept")
+    assert "end with its machine" in told["message"]
+
+
+async def test_a_refusal_of_ec2_is_not_asked_again_because_it_was_reported(world):
+    """Its report changes the pod, the intent changes the Cell, and each change looks like a reason to try again."""
+    world.cloud.fail(
+        "RunInstances", NotAuthorized("You are not authorized", action="RunInstances"), times=1000
+    )
+    world.begin()
+    await world.pod("web")
+    await world.let_pass(59)
+    assert len(world.cloud.called("RunInstances")) == 1
+    pod = await world.get("web")
+    assert pod["status"]["reason"] == "NotAuthorized"
+    assert "ec2:RunInstances" in pod["status"]["message"]
+    assert len(await world.events("NotAuthorized")) == 1
+    await world.let_pass(600)
+    assert 9 <= len(world.cloud.called("RunInstances")) <= 12
+
+
+async def test_the_reason_is_taken_back_when_the_pod_gets_its_machine(world):
+    world.cloud.fail("RunInstances", NotAuthorized("no", action="RunInstances"))
+    world.outside.reachable = False
+    world.begin()
+    await world.pod("web")
+    await world.until("launched", lambda: bool(world.live()))
+    await world.let_pass(1)
+    assert "reason" not in (await world.get("web"))["status"]
+
+
+async def test_a_hundred_pods_that_fit_no_machine_say_so_once_and_cost_no_cell(world):
+    for number in range(100):
+        pod = {
+            "metadata": {"name": f"huge-{number}"},
+            "spec": {
+                "nodeName": world.node,
+                "containers": [{"name": "main", "resources": {"requests": {"cpu": "10000"}}}],
+            },
+        }
+        await world.api.create("/api/v1/namespaces/shop/pods", pod)
+    before = len(world.api.writes())
+    world.begin()
+    await world.let_pass(300)
+    assert await world.cells() == []
+    assert len(world.cloud.called("RunInstances")) == 0
+    assert len(writes_since(world, before)) == 200, "an event and a status each"
+    pod = await world.get("huge-7")
+    assert pod["status"]["reason"] == "NoInstanceFits"
+
+
+async def test_a_burst_of_pods_is_launched_by_few_calls(world):
+    world.begin()
+    names = [f"web-{number}" for number in range(200)]
+    for name in names:
+        await world.pod(name)
+    await world.until("running", lambda: world.serving(*names))
+    assert len(world.cloud.called("RunInstances")) <= 2
+    assert await world.one_instance_each()
+
+
+async def test_ec2_away_for_a_minute_only_delays(world):
+    world.cloud.fail("DescribeSubnets", Unreachable("timed out"), times=4)
+    world.cloud.fail("RunInstances", Unreachable("timed out"), times=10)
+    world.begin()
+    await world.pod("web")
+    await world.until("told", lambda: _reason(world, "web", "CloudUnreachable"))
+    await world.until("running", lambda: world.serving("web"))
+    assert len(world.cloud.all()) == 1
+
+
+async def _reason(world, name: str, reason: str) -> bool:
+    return (await world.get(name))["status"].get("reason") == reason
+
+
+async def test_where_cells_go_is_not_asked_by_each_pod_while_aws_is_away(world):
+    world.cloud.fail("DescribeSubnets", Unreachable("timed out"), times=1000)
+    world.begin()
+    for number in range(50):
+        await world.pod(f"web-{number}")
+    await world.let_pass(14)
+    assert len(world.cloud.called("DescribeSubnets")) <= 3
+
+
+async def test_the_api_server_away_for_a_minute_disturbs_no_pod(world):
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    before = [i.id for i in world.live()]
+    world.api.away = True
+    for _ in range(240):
+        await world.clock.advance(0.25)
+    world.api.away = False
+    await world.pod("late")
+    await world.until("running", lambda: world.serving("web", "late"))
+    assert set(before) <= {i.id for i in world.live()}
+    world.assert_sound()
+
+
+async def test_a_machine_that_never_answers_is_given_up_with_its_last_words(world):
+    world.outside.reachable = False
+    world.begin()
+    await world.pod("web")
+    await world.until("given up", lambda: _told(world, "CellUnreachable"))
+    [told] = await world.events("CellUnreachable")
+    assert told["message"].startswith("attempt 1: no SSH connection to 10.0.0.")
+    assert len(world.live()) <= 1
+
+
+async def _told(world, reason: str) -> bool:
+    return bool(await world.events(reason))
+
+
+async def test_after_three_machines_there_is_a_rest(world):
+    world.outside.reachable = False
+    world.settings = replace(world.settings, retry_s=120)
+    world.begin()
+    await world.pod("web")
+    await world.let_pass(110)
+    assert len(world.cloud.all()) == 3
+    assert world.live() == []
+    assert (await world.get("web"))["status"]["reason"] == "CellUnreachable"
+    await world.let_pass(100)
+    assert len(world.cloud.all()) == 4
+
+
+async def test_a_process_that_was_away_tries_before_it_gives_a_machine_up(world):
+    world.outside.reachable = False
+    world.settings = replace(world.settings, connect_timeout_s=60)
+    world.begin()
+    await world.pod("web")
+    await world.until("launched", lambda: bool(world.outside.live()))
+    await world.process.bury()
+    world.process = None
+    await world.let_pass(3600)
+    for machine in world.outside.live():
+        machine.reachable = True
+    world.begin()
+    await world.until("running", lambda: world.serving("web"))
+    assert len(world.cloud.all()) == 1
+
+
+async def test_user_data_that_did_not_run_is_told_as_such(world):
+    world.outside.boots = False
+    world.begin()
+    await world.pod("web")
+    await world.until("given up", lambda: _told(world, "BootFailed"))
+    assert "user data" in (await world.get("web"))["status"]["message"]
+
+
+async def test_a_connection_lost_for_long_is_told_once_and_the_pod_goes_on(world):
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    machine = world.outside.machines[world.live()[0].id]
+    machine.reachable = False
+    world.process.tunnels.cut_all()
+    await world.let_pass(300)
+    [told] = await world.events("ConnectionLost")
+    assert "the pod goes on running" in told["message"]
+    assert [c["status"]["phase"] for c in await world.cells()] == ["Running"]
+    assert await world.phase("web") == "Running"
+    machine.reachable = True
+    await world.let_pass(30)
+    [cell] = await world.cells()
+    conditions = {c["type"]: c["status"] for c in cell["status"]["conditions"]}
+    assert (conditions["Connected"], conditions["Ready"]) == ("True", "True")
+    assert len(world.cloud.all()) == 1
+
+
+async def test_a_short_loss_is_not_worth_a_write(world):
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    before = len(world.api.writes())
+    world.process.tunnels.cut_all()
+    await world.let_pass(60)
+    assert writes_since(world, before) == []
+    assert [link.state for link in world.process.links.all()] == ["up"]
+
+
+async def test_a_connection_lost_before_the_pod_began_has_a_deadline(world):
+    """Its host key is recorded, its kubelet never asked, and then nobody answers any more."""
+    world.outside.kubelets_ask = False
+    world.begin()
+    await world.pod("web")
+    await world.until("connected", lambda: _connected(world))
+    world.outside.machines[world.live()[0].id].reachable = False
+    world.outside.kubelets_ask = True
+    world.process.tunnels.cut_all()
+    await world.until("running elsewhere", lambda: world.serving("web"), seconds=120)
+    assert len(world.cloud.all()) == 2
+    assert len(world.live()) == 1
+
+
+async def _connected(world) -> bool:
+    return any((c.get("status") or {}).get("hostKey") for c in await world.cells())
+
+
+async def test_a_cell_deleted_before_its_pod_began_is_replaced_and_the_pod_lives(world):
+    world.outside.reachable = False
+    world.begin()
+    await world.pod("web")
+    await world.until("launched", lambda: bool(world.outside.live()))
+    [cell] = await world.cells()
+    world.outside.reachable = True
+    await world.api.delete(f"{CELLS_PATH}/{cell['metadata']['name']}")
+    await world.until("running", lambda: world.serving("web"))
+    assert len(world.live()) == 1
+
+
+async def test_tags_taken_away_by_somebody_do_not_end_a_pod(world):
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    [instance] = world.live()
+    world.cloud._instances[instance.id] = replace(instance, tags={})
+    await world.let_pass(600)
+    assert await world.phase("web") == "Running"
+    assert [i.id for i in world.live()] == [instance.id]
+
+
+async def test_somebody_who_keeps_changing_the_cell_only_costs_patience(world):
+    world.begin()
+    await world.pod("web")
+    await world.until("a cell", world.cells)
+    [cell] = await world.cells()
+    path = f"{CELLS_PATH}/{cell['metadata']['name']}"
+    for number in range(8):
+        await world.api.patch(path, {"metadata": {"annotations": {"n": str(number)}}})
+        await world.clock.advance(0.01)
+    await world.until("running", lambda: world.serving("web"))
+
+
+async def test_a_cell_that_seems_to_change_for_ever_is_not_read_in_a_tight_loop(world):
+    world.api.fail("PATCH", "/status", status=409, times=10_000)
+    world.begin()
+    await world.pod("web")
+    await world.let_pass(60)
+    lists = [r for r in world.api.requests if r.method == "GET" and r.path == CELLS_PATH]
+    assert len(lists) < 40
+
+
+async def test_a_process_that_may_not_write_does_nothing(world):
+    process = world.begin()
+    process.may_write = False
+    await world.pod("web")
+    before = len(world.api.writes())
+    await world.let_pass(60)
+    assert writes_since(world, before) == []
+    assert world.cloud.called("RunInstances") == []
+
+
+async def test_two_processes_at_once_still_launch_once(world):
+    """The Lease forbids it; optimistic concurrency and client tokens bear it for a moment."""
+    world.begin()
+    other = world.process
+    world.process = None
+    world.begin()
+    await world.pod("web")
+    await world.until("launched", lambda: bool(world.live()))
+    await world.let_pass(5)
+    await other.bury()
+    await world.until("running", lambda: world.serving("web"))
+    await world.let_pass(25)
+    assert len(world.live()) == 1
+    assert await world.one_instance_each()
+
+
+async def test_a_pod_that_was_replaced_under_its_name_is_not_deleted_in_place_of_the_old_one(world):
+    """The news of the first one's end is late; its confirmation must not hit the second."""
+    world.outside.reachable = False
+    world.begin()
+    first = await world.pod("db-0")
+    await world.until("launched", lambda: bool(world.live()))
+    await world.delete("db-0", gracePeriodSeconds=0)
+    second = await world.pod("db-0")
+    stale = {**first, "metadata": {**first["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    await world.process.tools.report.remove(stale)
+    await world.process.tools.report.failed(stale, "CellLost", "")
+    pod = await world.get("db-0")
+    assert pod["metadata"]["uid"] == second["metadata"]["uid"]
+    assert pod["status"]["phase"] == "Pending"
