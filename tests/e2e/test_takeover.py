@@ -50,18 +50,17 @@ class Steady:
         return cls(world, namespace, {pod["metadata"]["name"]: container_ids(pod) for pod in pods})
 
     def answers(self) -> bool:
-        """Whether exec works on both pods now."""
-        return all(self._exec(name) for name in self.NAMES)
-
-    def _exec(self, name: str) -> bool:
-        program = ["true"] if name == "ticker" else ["/web", "-h"]
-        command = ["exec", "-n", self.namespace, name, "--", *program]
-        try:
-            done = self.world.kubectl(*command, check=False, timeout=4)
-        except subprocess.TimeoutExpired:
-            return False
-        # The program's own refusal of an option is an answer from inside the pod.
-        return done.returncode == 0 or "command terminated with exit code" in done.stderr
+        """True if exec works on both pods now. Raises AssertionError with what kubectl says otherwise."""
+        for name in self.NAMES:
+            program = ["true"] if name == "ticker" else ["/web", "-h"]
+            command = ["exec", "-n", self.namespace, name, "--", *program]
+            try:
+                done = self.world.kubectl(*command, check=False, timeout=4)
+            except subprocess.TimeoutExpired as error:
+                raise AssertionError(str(error)) from error
+            # The program's own refusal of an option is an answer from inside the pod.
+            assert done.returncode == 0 or "command terminated with exit code" in done.stderr, done.stderr
+        return True
 
     def ticks(self) -> list[int]:
         """What the ticker has counted so far, by its log."""
