@@ -34,9 +34,9 @@ async def test_the_rest_is_taken_from_where_kip_runs():
 
 
 async def test_without_metadata_the_missing_keys_are_named():
-    with pytest.raises(CannotStart, match="cloud.aws.region and cloud.aws.subnetID"):
+    with pytest.raises(CannotStart, match=r"cloud\.aws\.region and cloud\.aws\.subnetID"):
         await locate(Aws(), nowhere)
-    with pytest.raises(CannotStart, match="^cloud.aws.subnetID"):
+    with pytest.raises(CannotStart, match=r"^cloud\.aws\.subnetID"):
         await locate(Aws(region="us-east-1"), nowhere)
 
 
