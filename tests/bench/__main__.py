@@ -45,6 +45,7 @@ def main(pods: int, started: int, burst: int, idle: float, name: str, output: Pa
 
 
 async def _measure(about: str, *, pods: int, started: int, burst: int, idle: float, name: str) -> Results:
+    before = await machine.busy_processors()
     _tell("what is computed")
     selection, rules = computing.selection(2000), computing.rules(2000)
     async with lab(name) as world:
@@ -64,10 +65,12 @@ async def _measure(about: str, *, pods: int, started: int, burst: int, idle: flo
         await look(burst)
         await world.delete(*world.pods)
         await look(0)
+    after = await machine.busy_processors()
     return Results(
         date=datetime.now(UTC).date().isoformat(),
         commit=about,
         machine=machine.describe(),
+        busy=(before, after),
         launches=launched,
         single=single,
         together=together,

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+_SETTLE_S = 3.0  # what was just done may still be tidied up
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -24,6 +25,7 @@ class Footprint:
 
 async def measure(pid: int, *, cells: int, idle_s: float) -> Footprint:
     """Waits `idle_s` while nothing happens, and looks."""
+    await asyncio.sleep(_SETTLE_S)
     before, begun = processor_s(pid), time.monotonic()
     await asyncio.sleep(idle_s)
     used, passed = processor_s(pid) - before, time.monotonic() - begun

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import re
 import subprocess
+import time
 from pathlib import Path
 
 
@@ -19,6 +21,20 @@ def describe() -> str:
         f"{processors} × {model}, {memory / 2**30:.0f} GiB, {system}, Linux {platform.release().split('-')[0]}, "
         f"Python {platform.python_version()}"
     )
+
+
+async def busy_processors(seconds: float = 3.0) -> float:
+    """How many processors whatever runs here keeps busy, on the average of so many seconds (proc(5), stat)."""
+    before, begun = _busy_s(), time.monotonic()
+    await asyncio.sleep(seconds)
+    return (_busy_s() - before) / (time.monotonic() - begun)
+
+
+def _busy_s() -> float:
+    user, nice, system, _idle, _waiting, irq, softirq, *_ = map(
+        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    )
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def commit() -> str:

@@ -23,6 +23,8 @@ class Results:
     date: str
     commit: str
     machine: str
+    busy: tuple[float, float]
+    """Processors that other work kept busy before and after."""
     launches: Launches
     single: Sequence[Start]
     together: Sequence[Start]
@@ -48,9 +50,11 @@ def markdown(results: Results) -> str:
 def _head(results: Results) -> Iterable[str]:
     yield "# Performance"
     yield ""
+    before, after = results.busy
     yield (
         f"Written by `make bench` on {results.date} at commit {results.commit}; do not edit. Machine: {results.machine}. "
-        "Control plane, EC2 endpoint, operator and all cells share its processors."
+        "Control plane, EC2 endpoint, operator and all cells share its processors; other work kept "
+        f"{before:.1f} of them busy before the run and {after:.1f} after it."
     )
     yield ""
     yield "    make bench                                # as root; a few minutes"
