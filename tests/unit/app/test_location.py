@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kip.app.cluster import CannotStart
 from kip.app.location import Location, locate
 from kip.cloud.metadata import Whereabouts
