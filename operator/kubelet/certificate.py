@@ -24,6 +24,7 @@ from kip.kube.client import Impersonation
 from kip.kube.errors import Unavailable
 from kip.kubelet import pki
 from kip.kubelet.ports import ApiClient, Reply
+from kip.model.backoff import Backoff
 from kip.model.clock import Clock, to_rfc3339
 
 log = structlog.get_logger(__name__)
@@ -38,7 +39,9 @@ _ISSUE_DEADLINE_S = 30.0
 _POLL_FIRST_S, _POLL_LAST_S = 0.1, 1.0
 # The kubelet's own range (client-go certificate manager): all nodes of one age must not come at once.
 _RENEW_FROM, _RENEW_TO = 0.7, 0.8
-_RETRY_S = 60.0
+# What keeps it from being issued is over in a second when the API server was just started, and lasts when a right or
+# a signer is missing.
+_RETRY = Backoff(first_s=1.0, limit_s=60.0)
 
 
 class NotIssued(Exception):
@@ -75,6 +78,7 @@ class ServingCertificate:
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._pair = pki.self_signed(wanted.node_name, wanted.addresses, clock)
         self._contexts: dict[bytes | None, ssl.SSLContext] = {}
+        self._failures = 0
         self.problem: NotIssued | None = NotIssued(
             "CertificateNotRequested", "no certificate was asked for yet"
         )
@@ -97,14 +101,14 @@ class ServingCertificate:
         await self._renew()
 
     async def keep_renewed(self) -> None:
-        """Renew in time, and ask every minute while there is a problem; runs until cancelled."""
+        """Renew in time, and while there is a problem ask again, every minute in the end; runs until cancelled."""
         while True:
             await self._clock.sleep(self._pause_s())
             await self._renew()
 
     def _pause_s(self) -> float:
         if self.problem is not None:
-            return _RETRY_S
+            return _RETRY.delay_s(max(0, self._failures - 1))
         share = self._rng.uniform(_RENEW_FROM, _RENEW_TO)
         return max(0.0, (pki.replace_at(self._pair, share) - self._clock.now()).total_seconds())
 
@@ -115,9 +119,10 @@ class ServingCertificate:
             if self.problem is None or str(error) != str(self.problem):
                 log.warning("no serving certificate", reason=error.reason, message=str(error))
             self.problem = error
+            self._failures += 1
             self._replace_expired_stopgap()
         else:
-            self.problem = None
+            self.problem, self._failures = None, 0
             self._contexts.clear()
             log.info(
                 "serving certificate issued",

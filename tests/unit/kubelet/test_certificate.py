@@ -160,7 +160,7 @@ async def test_renewed_when_most_of_its_life_is_over(api: Any, clock: Any, signe
     assert certificate.context(None) is not context
 
 
-async def test_a_problem_is_tried_again_every_minute_and_the_old_one_serves_on(
+async def test_a_problem_is_tried_again_soon_then_every_minute_and_the_old_one_serves_on(
     api: Any, clock: Any, signer: Signer
 ) -> None:
     certificate = serving(api, clock)
@@ -171,10 +171,27 @@ async def test_a_problem_is_tried_again_every_minute_and_the_old_one_serves_on(
     assert certificate.problem is not None
     assert "away" in str(certificate.problem)
     assert certificate.pair is first
+    clock.slept.clear()
+    await run_until(certificate, lambda: len(clock.slept) == 9)
+    assert clock.slept == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     api.down = None
     await run_until(certificate, lambda: certificate.problem is None)
-    assert 60 in clock.slept
     assert certificate.pair is not first
+
+
+async def test_after_a_success_the_next_problem_is_tried_again_soon(
+    api: Any, clock: Any, signer: Signer
+) -> None:
+    certificate = serving(api, clock)
+    api.down = Unavailable("away")
+    await run_until(certificate, lambda: len(clock.slept) == 5)
+    api.down = None
+    await run_until(certificate, lambda: certificate.problem is None)
+    api.down = Unavailable("away")
+    await run_until(certificate, lambda: certificate.problem is not None)
+    clock.slept.clear()
+    await run_until(certificate, lambda: clock.slept)
+    assert clock.slept == [1]
 
 
 async def test_without_a_cluster_that_signs_the_stopgap_does_not_run_out(
