@@ -355,7 +355,9 @@ def test_an_operator_waits_for_the_api_server_and_ends_when_told_meanwhile(
         )
         ends_in_time(world.operator)
         world.operator.start(wait=False)
-    world.eventually(steady.answers, _RESTARTED, "exec works again", steady.namespace)
+    # A new process needs a new certificate for exec, and the controller that signs waits for up to 30 s before it asks
+    # for anything at all, after an API server was away for so long.
+    world.eventually(steady.answers, 30 + _RESTARTED, "exec works again", steady.namespace)
     steady.undisturbed()
 
 
