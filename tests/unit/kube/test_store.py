@@ -70,3 +70,43 @@ def test_versions_are_compared_as_numbers():
     store = Store()
     store.put(obj("a", 9))
     assert store.put(obj("a", 10))
+
+
+def test_a_list_read_before_a_deletion_does_not_bring_the_object_back():
+    """The list was asked for, the deletion was told by the watch, then the list arrived."""
+    store = Store()
+    store.put(obj("a", 5))
+    store.remove(obj("a", 12))
+    store.replace([obj("a", 5), obj("b", 6)], "10")
+    assert store.get("a") is None
+    assert store.get("b") is not None
+
+
+def test_old_news_of_what_a_list_no_longer_had_does_not_bring_it_back():
+    store = Store()
+    store.put(obj("a", 5))
+    store.replace([], "10")
+    assert not store.put(obj("a", 7))
+    assert store.get("a") is None
+
+
+def test_what_is_gone_is_not_remembered_for_ever():
+    store = Store()
+    for number in range(20_000):
+        store.put(obj(f"u{number}", number + 1))
+        store.remove(obj(f"u{number}", number + 2))
+    assert len(store._removed) <= 10_000
+    store.replace([], "30000")
+    store.replace([], "30001")
+    assert store._removed == {}
+
+
+def test_of_two_objects_with_one_name_the_newer_is_found():
+    """A StatefulSet's pod was replaced, and news of the first one's end is still on its way."""
+    store = Store()
+    store.put(obj("new", 9, name="db-0", namespace="shop") | {})
+    store.put(obj("old", 4, name="db-0", namespace="shop"))
+    found = store.find("shop", "db-0")
+    assert found is not None
+    assert found["metadata"]["uid"] == "new"
+    assert store.find("other", "db-0") is None

@@ -1,0 +1,78 @@
+"""Events: as the API server wants them, once, and never at their teller's expense."""
+
+from __future__ import annotations
+
+import pytest
+
+from kip.kube.events import EventRecorder
+from kip.kube.fake import FakeApi
+from kip.model.clock import ManualClock
+
+POD = {"metadata": {"name": "web", "namespace": "shop", "uid": "u-1"}}
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def api(clock):
+    return FakeApi(clock=clock)
+
+
+@pytest.fixture
+def recorder(api, clock):
+    return EventRecorder(api, clock, component="kip", host="kip-provider-0")
+
+
+async def test_an_event_says_about_whom_from_whom_and_when(api, recorder):
+    await recorder.tell(POD, "Warning", "NoInstanceFits", "too big")
+    [event] = api.all("events")
+    assert event["involvedObject"] == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": "web",
+        "namespace": "shop",
+        "uid": "u-1",
+    }
+    assert (event["type"], event["reason"], event["message"]) == ("Warning", "NoInstanceFits", "too big")
+    assert event["source"] == {"component": "kip", "host": "kip-provider-0"}
+    assert event["firstTimestamp"] == event["lastTimestamp"] == "2026-01-01T00:00:00Z"
+
+
+async def test_the_same_is_told_again_after_ten_minutes_only(api, recorder, clock):
+    for _ in range(30):
+        await recorder.tell(POD, "Warning", "NoInstanceFits", "too big")
+        await clock.advance(60)
+    assert len(api.all("events")) == 3
+
+
+async def test_another_message_or_pod_is_another_event(api, recorder):
+    await recorder.tell(POD, "Normal", "CellLaunched", "i-1")
+    await recorder.tell(POD, "Normal", "CellLaunched", "i-2")
+    await recorder.tell({"metadata": {**POD["metadata"], "uid": "u-2"}}, "Normal", "CellLaunched", "i-2")
+    assert len(api.all("events")) == 3
+
+
+async def test_an_event_that_was_not_taken_harms_nobody_and_is_told_next_time(api, recorder):
+    api.fail("POST", "events", status=403)
+    await recorder.tell(POD, "Normal", "CellLaunched", "i-1")
+    await recorder.tell(POD, "Normal", "CellLaunched", "i-1")
+    assert len(api.all("events")) == 1
+
+
+async def test_long_messages_and_names_are_cut_to_what_the_api_server_takes(api, recorder):
+    pod = {"metadata": {**POD["metadata"], "name": "p" * 253}}
+    await recorder.tell(pod, "Normal", "R" * 300, "m" * 5000)
+    [event] = api.all("events")
+    assert len(event["message"]) == 1024
+    assert event["message"].endswith("…")
+    assert len(event["reason"]) == 128
+    assert len(event["metadata"]["name"]) <= 253
+
+
+async def test_what_was_told_does_not_pile_up(recorder):
+    for number in range(5000):
+        await recorder.tell(POD, "Normal", "CellLaunched", f"i-{number}")
+    assert len(recorder._told) <= 4096
