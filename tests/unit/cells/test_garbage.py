@@ -1,0 +1,199 @@
+"""Instances without a Cell, Cells without an instance; and what must never be mistaken for either."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from kip.cells.fleet import Fleet
+from kip.cells.garbage import Sweeper
+from kip.cells.repository import CELLS_PATH, Cells
+from kip.cloud.base import LaunchRequest
+from kip.cloud.errors import Unreachable
+from kip.cloud.fake import FakeCloud
+from kip.kube.errors import Unavailable
+from kip.kube.fake import FakeApi
+from kip.model import names
+from kip.model.cell import Intent, new_cell_object
+from kip.model.clock import ManualClock
+
+NODE = "kip-provider-0"
+TAGS = {names.TAG_CLUSTER: "blue", names.TAG_NODE: NODE}
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.api = FakeApi(clock=self.clock)
+        self.cloud = FakeCloud(clock=self.clock)
+        self.cells = Cells(self.api, NODE)
+        self.fleet = Fleet(self.cloud, self.clock, tags=TAGS)
+        self.marked: list[str] = []
+        self.sweeper = Sweeper(self.fleet, self.cells, self.clock, mark=self.marked.append)
+
+    async def instance(self, token: str, tags: dict | None = None):
+        subnet = (await self.cloud.subnets())[0]
+        group = await self.cloud.ensure_cell_security_group(cluster="blue", vpc_id=subnet.vpc_id)
+        request = LaunchRequest(
+            client_token=token,
+            count=1,
+            instance_type="t3.nano",
+            image_id=self.cloud.images[0].image.id,
+            subnet_id=subnet.id,
+            security_group_ids=(group,),
+            user_data=b"",
+            tags=TAGS if tags is None else tags,
+        )
+        return (await self.cloud.launch(request))[0]
+
+    async def cell(self, uid: str, **status):
+        body = {"metadata": {"name": uid, "namespace": "d", "uid": uid}, "spec": {"nodeName": NODE}}
+        cell = self.cells.put(await self.api.create(CELLS_PATH, new_cell_object(body)))
+        return await self.cells.save(replace(cell, **status)) if status else cell
+
+    def intent(self, token: str) -> Intent:
+        return Intent(
+            client_token=token,
+            attempt=1,
+            count=1,
+            index=0,
+            instance_type="t3.nano",
+            subnet_id="s",
+            zone="z",
+            market="on-demand",
+            image_id="ami",
+            parameters_sha256="p",
+            requested_at=self.clock.now(),
+        )
+
+    def live(self) -> list[str]:
+        return [i.client_token for i in self.cloud.all() if not i.gone]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+async def test_an_instance_that_no_cell_claims_is_ended(world):
+    await world.cell("a", instance_id=(await world.instance("claimed")).id)
+    await world.instance("orphan")
+    ended = await world.sweeper.sweep()
+    assert len(ended) == 1
+    assert world.live() == ["claimed"]
+
+
+async def test_a_launch_under_way_is_nobodys_orphan(world):
+    """Its answer has not come, or not been written, yet."""
+    await world.cell("a", intent=world.intent("under-way"))
+    await world.instance("under-way")
+    assert await world.sweeper.sweep() == []
+    assert world.live() == ["under-way"]
+
+
+async def test_what_a_batch_launched_too_much_goes_once_all_its_cells_have_theirs(world):
+    one = await world.instance("batch")
+    world.cloud._instances["i-extra"] = replace(one, id="i-extra", launch_index=1)
+    cell = await world.cell("a", intent=world.intent("batch"))
+    assert await world.sweeper.sweep() == []
+    await world.cells.save(replace(cell, instance_id=one.id))
+    assert await world.sweeper.sweep() == ["i-extra"]
+
+
+async def test_other_installations_instances_are_not_looked_at(world):
+    await world.instance("theirs", {names.TAG_CLUSTER: "green", names.TAG_NODE: NODE})
+    await world.instance("other-node", {names.TAG_CLUSTER: "blue", names.TAG_NODE: "kip-provider-1"})
+    await world.instance("a-persons", {})
+    assert await world.sweeper.sweep() == []
+    assert len(world.live()) == 3
+
+
+async def test_cells_are_read_after_the_instances_and_from_the_api_server(world):
+    """Read before, a launch in between would be an orphan; from memory, so would another process's."""
+    order = []
+    sweep, refresh = world.fleet.sweep, world.cells.refresh
+
+    async def swept():
+        order.append("instances")
+        return await sweep()
+
+    async def refreshed():
+        order.append("cells")
+        return await refresh()
+
+    world.fleet.sweep, world.cells.refresh = swept, refreshed
+    await world.sweeper.sweep()
+    assert order == ["instances", "cells"]
+
+
+async def test_nothing_is_ended_when_the_cells_cannot_be_read(world):
+    await world.instance("orphan?")
+    world.api.away = True
+    with pytest.raises(Unavailable):
+        await world.sweeper.sweep()
+    assert world.live() == ["orphan?"]
+
+
+async def test_a_lost_instance_wakes_its_cell(world):
+    instance = await world.instance("t")
+    cell = await world.cell("a", instance_id=instance.id)
+    await world.cell("b", instance_id=(await world.instance("u")).id)
+    world.cloud.set_state(instance.id, "terminated", "Server.SpotInstanceTermination")
+    await world.sweeper.sweep()
+    assert world.marked == ["a"]
+    assert world.fleet.why_gone(cell) == "Server.SpotInstanceTermination"
+
+
+async def test_a_cell_that_is_being_deleted_is_woken_at_every_sweep(world):
+    cell = await world.cell("a")
+    await world.api.delete(f"{CELLS_PATH}/{cell.name}")
+    await world.sweeper.sweep()
+    await world.sweeper.sweep()
+    assert world.marked == ["a", "a"]
+
+
+async def test_an_instance_that_does_not_show_yet_is_not_gone(world):
+    cell = await world.cell("a", instance_id="i-new", intent=world.intent("t"))
+    await world.sweeper.sweep()
+    assert world.fleet.why_gone(cell) is None
+    await world.clock.advance(130)
+    await world.sweeper.sweep()
+    assert world.fleet.why_gone(cell) == "EC2 no longer knows it"
+
+
+async def test_before_the_first_sweep_nothing_is_gone(world):
+    cell = await world.cell("a", instance_id="i-old", intent=world.intent("t"))
+    await world.clock.advance(3600)
+    assert world.fleet.why_gone(cell) is None
+
+
+async def test_an_instance_that_lost_its_tags_is_asked_for_by_its_id(world):
+    instance = await world.instance("t")
+    cell = await world.cell("a", instance_id=instance.id)
+    world.cloud._instances[instance.id] = replace(instance, tags={})
+    await world.clock.advance(600)
+    await world.sweeper.sweep()
+    assert world.fleet.why_gone(cell) is None
+    assert world.marked == []
+
+
+async def test_an_unclear_answer_about_one_instance_ends_no_pod(world):
+    cell = await world.cell("a", instance_id="i-unseen")
+    await world.clock.advance(600)
+    await world.fleet.sweep()
+    world.cloud.fail("DescribeInstances", Unreachable("timed out"))
+    with pytest.raises(Unreachable):
+        await world.fleet.confirm([cell])
+    assert world.fleet.why_gone(cell) is None
+
+
+async def test_waiting_for_the_end_is_bounded(world):
+    instance = await world.instance("t")
+    task = asyncio.create_task(world.fleet.wait_gone(instance.id, deadline_s=2))
+    await world.clock.advance(3)
+    assert task.result() is False
+    await world.fleet.terminate([instance.id])
+    assert await world.fleet.wait_gone(instance.id, deadline_s=2)
+    assert await world.fleet.wait_gone("i-unknown", deadline_s=2)

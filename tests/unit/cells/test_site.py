@@ -1,0 +1,185 @@
+"""Where cells are put: asked of AWS once for all, and not again while it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from kip.cells.launch import NoOffer
+from kip.cells.plan import PlanOptions, SelectingPlanner
+from kip.cells.site import SiteOptions, Sites
+from kip.cloud.base import ImageSpec
+from kip.cloud.errors import InsufficientCapacity, InvalidRequest, NotFound, Unreachable
+from kip.cloud.fake import FakeCloud
+from kip.cloud.unavailable import UnavailableOfferings
+from kip.model.cell import Intent
+from kip.model.clock import ManualClock
+
+OPTIONS = SiteOptions(cluster="blue", kubernetes_minor="1.36")
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.cloud = FakeCloud(clock=self.clock)
+
+    def sites(self, **changes) -> Sites:
+        options = replace(OPTIONS, **changes)
+        return Sites(
+            self.cloud, self.cloud, self.clock, options, user_data=lambda cidrs: "".join(cidrs).encode()
+        )
+
+    def planner(self, **changes) -> SelectingPlanner:
+        options = PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0)
+        return SelectingPlanner(self.sites(), UnavailableOfferings(), replace(options, **changes))
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def pod(annotations: dict | None = None, **requests: str) -> dict:
+    return {
+        "metadata": {"name": "web", "namespace": "shop", "uid": "u", "annotations": annotations or {}},
+        "spec": {"containers": [{"name": "main", "resources": {"requests": requests}}]},
+    }
+
+
+async def test_a_site_is_found_once_for_all_who_ask_and_again_after_a_minute(world):
+    sites = world.sites()
+    found = await asyncio.gather(*(sites.current() for _ in range(50)))
+    assert all(site is found[0] for site in found)
+    assert len(world.cloud.called("DescribeSubnets")) == 1
+    await world.clock.advance(61)
+    await sites.current()
+    assert len(world.cloud.called("DescribeSubnets")) == 2
+
+
+async def test_a_site_has_subnets_groups_ranges_and_user_data(world):
+    site = await world.sites(extra_security_groups=("sg-mine",)).current()
+    assert {s.zone for s in site.subnets} == {"us-east-1a", "us-east-1b"}
+    assert site.security_group_ids[-1] == "sg-mine"
+    assert len(site.security_group_ids) == 2
+    assert site.user_data == b"10.0.0.0/18"
+
+
+async def test_an_error_is_the_answer_to_all_who_stand_in_line_and_not_for_long(world):
+    world.cloud.fail("DescribeSubnets", Unreachable("timed out"))
+    sites = world.sites()
+    results = await asyncio.gather(*(sites.current() for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(r, Unreachable) for r in results)
+    assert len(world.cloud.called("DescribeSubnets")) == 1
+    await world.clock.advance(2.1)
+    assert (await sites.current()).subnets
+
+
+async def test_a_security_group_that_was_deleted_is_made_again(world):
+    sites = world.sites()
+    before = (await sites.current()).security_group_ids
+    world.cloud._groups.clear()
+    world.cloud._groups["other", "x"] = "sg-taken"
+    await world.clock.advance(61)
+    after = (await sites.current()).security_group_ids
+    assert after != before
+    assert after[0] in world.cloud._groups.values()
+
+
+async def test_an_unknown_subnet_or_none_at_all_is_said(world):
+    with pytest.raises(NotFound, match="subnet-none"):
+        await world.sites(subnet_ids=("subnet-none",)).current()
+    with pytest.raises(NotFound, match="no subnets in vpc-other"):
+        await world.sites(vpc_id="vpc-other").current()
+
+
+async def test_an_image_for_another_architecture_is_refused_in_words(world):
+    sites = world.sites(image=ImageSpec(ids=(world.cloud.images[0].image.id,)))
+    architecture = "arm64" if world.cloud.images[0].image.architecture == "x86_64" else "amd64"
+    with pytest.raises(InvalidRequest, match=r"cells\.bootImageSpec"):
+        await sites.image(architecture)
+
+
+async def test_an_image_is_looked_for_rarely(world):
+    sites = world.sites()
+    for _ in range(20):
+        await sites.image("amd64")
+        await world.clock.advance(29)
+    assert len(world.cloud.called("DescribeImages")) == 1
+    await world.clock.advance(60)
+    await sites.image("amd64")
+    assert len(world.cloud.called("DescribeImages")) == 2
+
+
+async def test_a_plan_is_the_same_for_equal_pods(world):
+    planner = world.planner()
+    one, other = await planner.plan(pod(cpu="1")), await planner.plan(pod(cpu="1"))
+    assert one == other
+    assert len(one) > 1
+    assert one[0].digest() == other[0].digest()
+    assert len({spec.digest() for spec in one}) == len(one)
+
+
+async def test_what_is_sold_out_is_left_out(world):
+    planner = world.planner()
+    first = (await planner.plan(pod(cpu="1")))[0]
+    planner.unavailable(first, InsufficientCapacity("none"))
+    again = await planner.plan(pod(cpu="1"))
+    assert (first.instance_type, first.zone) not in {(s.instance_type, s.zone) for s in again}
+
+
+async def test_a_pod_that_fits_nothing_or_asks_nonsense_is_told_why(world):
+    planner = world.planner()
+    with pytest.raises(NoOffer) as too_big:
+        await planner.plan(pod(cpu="100000"))
+    assert too_big.value.reason == "NoInstanceFits"
+    with pytest.raises(NoOffer) as nonsense:
+        await planner.plan(pod({"pod.elotl.co/launch-type": "sideways"}))
+    assert nonsense.value.reason == "InvalidAnnotation"
+
+
+def intent_of(spec) -> Intent:
+    return Intent(
+        client_token="t",
+        attempt=1,
+        count=1,
+        index=0,
+        instance_type=spec.instance_type,
+        subnet_id=spec.subnet_id,
+        zone=spec.zone,
+        market=spec.market,
+        image_id=spec.image_id,
+        parameters_sha256=spec.digest(),
+        requested_at=ManualClock().now(),
+    )
+
+
+async def test_the_request_of_an_intent_is_found_again_by_another_process(world):
+    [first, *_] = await world.planner().plan(pod(cpu="1"))
+    again = await world.planner().replan(pod(cpu="1"), intent_of(first))
+    assert again is not None
+    assert again.digest() == first.digest()
+
+
+async def test_a_request_that_cannot_be_made_again_is_none(world):
+    [first, *_] = await world.planner().plan(pod(cpu="1"))
+    gone = replace(intent_of(first), subnet_id="subnet-gone")
+    assert await world.planner().replan(pod(cpu="1"), gone) is None
+    unknown = replace(intent_of(first), instance_type="t9.huge")
+    assert await world.planner().replan(pod(cpu="1"), unknown) is None
+
+
+async def test_a_pod_with_a_role_reaches_the_metadata_service_and_others_do_not(world):
+    plain = (await world.planner().plan(pod(cpu="1")))[0]
+    roled = (await world.planner(instance_profile="web").plan(pod(cpu="1")))[0]
+    assert (plain.hop_limit, roled.hop_limit) == (1, 2)
+    assert (plain.instance_profile, roled.instance_profile) == (None, "web")
+
+
+def test_what_a_machine_has_is_known_for_known_types(world):
+    planner = world.planner()
+    assert planner.capacity("t3.micro")["cpu"] == "2"
+    assert planner.capacity("t9.huge") == {}
+    assert planner.price("t3.micro", "on-demand") is not None
+    assert planner.price("t3.micro", "spot") is None, "never a price that is made up"
