@@ -17,6 +17,7 @@ HOST_KEY = "ssh_host_ed25519_key"
 
 # sshd may answer before the boot script has run.
 _BOOT_TIMEOUT_S = 60.0
+_LOOK_S = 0.05
 
 
 class NotACell(CommandFailed):
@@ -40,8 +41,10 @@ async def first_contact(tunnel: Tunnel, *, timeout_s: float = _BOOT_TIMEOUT_S) -
         NotACell: they are not what they should be.
         CommandFailed, CommandTimedOut, Unreachable.
     """
+    # A command outlives its connection: it must come to an end by itself.
     command = (
-        f"cd {DIRECTORY} && until [ -s {TOKEN} ] && [ -s {OWN_HOST_KEY_PUBLIC} ]; do sleep 0.05; done;"
+        f"cd {DIRECTORY} || exit; n=0; until [ -s {TOKEN} ] && [ -s {OWN_HOST_KEY_PUBLIC} ]; do"
+        f" [ $n -lt {round(timeout_s / _LOOK_S)} ] || exit 75; n=$((n+1)); sleep {_LOOK_S}; done;"
         f" cat {OWN_HOST_KEY_PUBLIC} && cat {TOKEN}"
     )
     output = (await tunnel.run(command, timeout_s=timeout_s)).decode(errors="replace")

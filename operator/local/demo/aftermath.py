@@ -28,8 +28,8 @@ def tell(stage: Stage, world: World) -> None:
     ):
         with suppress(CommandFailed):
             stage.run(command, seconds=_SECONDS)
-    for part in ("operator", "room"):
-        log = world.logs / f"{part}.log"
+    for name in ("operator", "room"):
+        log = world.logs / f"{name}.log"
         stage.say()
         stage.say(f"Last lines of {log}:", "bold")
         for line in last_lines(log):
