@@ -55,4 +55,11 @@ def from_reply(status: int, body: bytes) -> KubeError:
     message = detail.get("message") or body[:200].decode(errors="replace") or "no message"
     if status in (429, 500, 502, 503, 504):
         return Unavailable(f"the API server answered {status}: {message}")
-    return _BY_STATUS.get(status, ApiError)(status, detail.get("reason", ""), message)
+    kind = Conflict if _is_for_another(detail) else _BY_STATUS.get(status, ApiError)
+    return kind(status, detail.get("reason", ""), message)
+
+
+def _is_for_another(detail: dict[str, Any]) -> bool:
+    """A patch that names a UID meets a successor of the same name: 422 in place of the 409 that a deletion gets."""
+    causes = (detail.get("details") or {}).get("causes") or ()
+    return any(cause.get("field") == "metadata.uid" for cause in causes)

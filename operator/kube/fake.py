@@ -62,9 +62,13 @@ class _Fault:
 
 
 class _Refusal(Exception):
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.reason = status, reason
+        self.status, self.reason, self.field = status, reason, field
+
+    def answer(self) -> Object:
+        causes = [{"field": self.field, "message": str(self)}] if self.field else []
+        return {"kind": "Status", "reason": self.reason, "message": str(self), "details": {"causes": causes}}
 
 
 class FakeApi(ApiClient):
@@ -145,10 +149,7 @@ class FakeApi(ApiClient):
         try:
             answer, status = self._serve(asked, params or {})
         except _Refusal as refusal:
-            answer, status = (
-                {"kind": "Status", "reason": refusal.reason, "message": str(refusal)},
-                refusal.status,
-            )
+            answer, status = refusal.answer(), refusal.status
         if fault is not None:
             return self._failure(asked, fault)
         async with self._news:
@@ -228,9 +229,11 @@ class FakeApi(ApiClient):
     def _change(self, target: _Target, change: Callable[[Object], Object], body: Object) -> Object:
         old = self._find(target)
         sent = body.get("metadata") or {}
-        for field in ("resourceVersion", "uid"):
-            if field in sent and sent[field] != old["metadata"][field]:
-                raise _Refusal(409, "Conflict", f"{target.name}: {field} is {old['metadata'][field]}")
+        if sent.get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
+            raise _Refusal(422, "Invalid", f"{target.name}: field is immutable", field="metadata.uid")
+        version = old["metadata"]["resourceVersion"]
+        if sent.get("resourceVersion", version) != version:
+            raise _Refusal(409, "Conflict", f"{target.name}: the resourceVersion is {version}")
         wanted = change(copy.deepcopy(old))
         new = copy.deepcopy(old)
         if target.subresource == "status":
@@ -256,13 +259,13 @@ class FakeApi(ApiClient):
         if wanted != metadata["uid"]:
             raise _Refusal(409, "Conflict", f"{target.name}: the UID is {metadata['uid']}")
         grace_s = self._grace_s(target, obj, options)
-        if not grace_s and not metadata.get("finalizers"):
-            return self._remove(target, obj)
-        if "deletionTimestamp" not in metadata:
+        stays = bool(grace_s or metadata.get("finalizers"))
+        # A pod's deletion is told twice, also one by force.
+        if "deletionTimestamp" not in metadata and (stays or target.resource == "pods"):
             metadata["deletionTimestamp"] = to_rfc3339(self._clock.now())
             metadata["deletionGracePeriodSeconds"] = grace_s
             self._store("MODIFIED", target, obj)
-        return copy.deepcopy(obj)
+        return copy.deepcopy(obj) if stays else self._remove(target, copy.deepcopy(obj))
 
     def _grace_s(self, target: _Target, obj: Object, options: Object) -> int:
         """A pod on a node is only marked: its kubelet deletes it with a grace period of 0."""
