@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -17,11 +17,31 @@ from support.operators import OperatorProcess, configuration
 from support.world import E2eWorld
 
 from kip.local import build, lifecycle, ordinary
+from kip.local.images import PROGRAMS
 from kip.local.progress import ConsoleProgress
 from kip.local.world import World
 
 _SESSIONS = 9  # test sessions that can run at the same time on one machine
 _NAME = "kipe2e"
+_WORLDS = {"world", "control_plane"}  # fixtures that bring worlds up
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compiles what worlds consist of before the first test: the first time takes longer than a test may."""
+    if session.config.option.collectonly or not any(
+        _WORLDS & {*item.fixturenames} for item in _items(session)
+    ):
+        return
+    # Who waits for minutes wants to see for what.
+    with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        for programs in (build.KUBERNETES, build.CONTAINERD, build.COREDNS, PROGRAMS):
+            # Without one of them the tests that need it fail, and say so.
+            with suppress(build.BuildError):
+                build.ensure(programs, ConsoleProgress())
+
+
+def _items(session: pytest.Session) -> Iterator[pytest.Function]:
+    return (item for item in session.items if isinstance(item, pytest.Function))
 
 
 @pytest.fixture(scope="session")

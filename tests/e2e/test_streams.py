@@ -41,9 +41,9 @@ def namespace(shared_namespace: str) -> str:
 def pod(world: E2eWorld, namespace: str) -> Object:
     """A server, a shell that waits, and one that repeats what it is told."""
     echo = {**manifests.shell("", "echo"), "command": ["cat"], "stdin": True}
-    [pod] = world.run(
-        manifests.pod(POD, namespace, manifests.web(), manifests.shell("sleep 100000", "tools"), echo)
-    )
+    containers = (manifests.web(), manifests.shell("sleep 100000", "tools"), echo)
+    # `cat` as process 1 does not hear SIGTERM: nothing is to be waited for.
+    [pod] = world.run(manifests.pod(POD, namespace, *containers, terminationGracePeriodSeconds=1))
     return pod
 
 
