@@ -70,6 +70,11 @@ class Mortal:
         self.dead = False
         self.buried = False
 
+    @property
+    def waiting(self) -> bool:
+        """A call is under way."""
+        return self._one_by_one.locked() and not self.dead
+
     async def step(self, what: str, call: Callable[[], Awaitable[Any]]) -> Any:
         """Calls are made one after the other: what is under way in parallel can be cut between any two."""
         async with self._one_by_one:

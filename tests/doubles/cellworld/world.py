@@ -28,9 +28,19 @@ class World:
     """Time passes only in `until` and `let_pass`, and while it does kubelets work and dead processes are replaced."""
 
     def __init__(
-        self, api: ApiClient, clock: ManualClock, *, node: str, namespace: str, real_tick_s: float = 0.0
+        self,
+        api: ApiClient,
+        clock: ManualClock,
+        *,
+        node: str,
+        namespace: str,
+        operator: ApiClient | None = None,
+        real_tick_s: float = 0.0,
     ) -> None:
+        """`operator` has the operator's own rights (`api` if not given). With `real_tick_s`, that much real time passes in
+        each tick, for what is not in memory; and while a process waits for an answer no virtual time passes."""
         self.api = api
+        self._operator = operator or api
         self.clock = clock
         self.node = node
         self.namespace = namespace
@@ -46,7 +56,7 @@ class World:
     def begin(self, crash: Crash | None = None) -> Process:
         """A new process."""
         self.process = Process(
-            self.outside, self.api, self.clock, node=self.node, settings=self.settings, crash=crash
+            self.outside, self._operator, self.clock, node=self.node, settings=self.settings, crash=crash
         )
         self.processes.append(self.process)
         self.process.start()
@@ -83,6 +93,8 @@ class World:
             raise AssertionError("the process broke off") from process.failure
         if self._real_tick_s:
             await asyncio.sleep(self._real_tick_s)
+            while self.process is not None and self.process.mortal.waiting:
+                await asyncio.sleep(self._real_tick_s / 10)
         await self.clock.advance(TICK_S)
         await self.outside.turn()
 
@@ -180,10 +192,10 @@ class World:
 
 @asynccontextmanager
 async def world_over(
-    api: ApiClient, clock: ManualClock, *, node: str, namespace: str, real_tick_s: float = 0.0
+    api: ApiClient, clock: ManualClock, *, node: str, namespace: str, **options: Any
 ) -> AsyncIterator[World]:
     """A world whose last process is stopped in the end."""
-    world = World(api, clock, node=node, namespace=namespace, real_tick_s=real_tick_s)
+    world = World(api, clock, node=node, namespace=namespace, **options)
     try:
         yield world
     finally:
