@@ -122,8 +122,10 @@ def test_a_pod_that_fails_keeps_its_exit_code_and_its_log_but_no_machine(
 def test_a_container_that_takes_more_memory_than_its_limit_is_killed(world: E2eWorld, namespace: str) -> None:
     pod = ended(world, "greedy", namespace)
     terminated = pod["status"]["containerStatuses"][0]["state"]["terminated"]
-    # The shell that was told of its child's end is not the process that was killed.
-    assert (terminated["exitCode"], terminated["reason"]) == (137, "OOMKilled")
+    # 128 + SIGKILL, which nobody else sent. containerd hears of the lack of memory and of the end from two sources:
+    # where the end comes first, the reason is Error.
+    assert terminated["exitCode"] == 137
+    assert terminated["reason"] in ("OOMKilled", "Error")
 
 
 def test_a_pod_past_its_deadline_is_ended_by_the_kubelet(world: E2eWorld, namespace: str) -> None:
