@@ -7,6 +7,7 @@ import string
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from support import manifests
 from support.cluster import Object
 from support.operators import configuration
 from support.waiting import eventually
-from support.world import LIVE, E2eWorld, condition, container_ids
+from support.world import LIVE, STARTED, E2eWorld, condition, container_ids
 
 from kip.bootstrap.render import USER_DATA_LIMIT
 from kip.model.names import CELL_FINALIZER
@@ -26,25 +27,18 @@ pytestmark = pytest.mark.e2e
 _TOLD = 15.0
 #: Seconds until a lost instance is noticed (one sweep) and its pod has another machine.
 _REPLACED = 45.0
-#: The module's own waits, so that machines that never come are given up while somebody watches.
-_CONNECT_S, _START_S, _DEAD_MAN_S = 10, 8, 30
+#: Waits so short that machines that never come are given up while somebody watches.
+_CONNECT_S, _START_S, _DEAD_MAN_S = 15, 8, 30
+
+Config = dict[str, Any]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def impatient(world: E2eWorld) -> Iterator[dict[str, Any]]:
-    """The operator with short waits, and a node so big that any pod is bound to it; as before afterwards."""
+def roomy(world: E2eWorld) -> Iterator[Config]:
+    """The operator's configuration, with a node so big that any pod is bound to it; as before afterwards."""
     usual = configuration(world.world)
-    cells = {
-        "connectTimeout": f"{_CONNECT_S}s",
-        "startTimeout": f"{_START_S}s",
-        "deadManSwitch": f"{_DEAD_MAN_S}s",
-    }
     capacity = {"cpu": "4000", "memory": "40Ti", "pods": "100"}
-    config = {
-        **usual,
-        "cells": {**usual["cells"], **cells},
-        "kubelet": {**usual["kubelet"], "capacity": capacity},
-    }
+    config = {**usual, "kubelet": {**usual["kubelet"], "capacity": capacity}}
     restart(world, config)
     world.eventually(
         lambda: world.existing("nodes", manifests.NODE)["status"]["allocatable"]["cpu"] == "4k",
@@ -53,6 +47,19 @@ def impatient(world: E2eWorld) -> Iterator[dict[str, Any]]:
     )
     yield config
     restart(world, usual)
+
+
+@pytest.fixture(scope="class")
+def impatient(world: E2eWorld, roomy: Config) -> Iterator[None]:
+    """With short waits for machines, and machines that soon miss the operator."""
+    cells = {
+        "connectTimeout": f"{_CONNECT_S}s",
+        "startTimeout": f"{_START_S}s",
+        "deadManSwitch": f"{_DEAD_MAN_S}s",
+    }
+    restart(world, {**roomy, "cells": {**roomy["cells"], **cells}})
+    yield
+    restart(world, roomy)
 
 
 @pytest.fixture
@@ -67,7 +74,7 @@ def namespace(world: E2eWorld, shared_namespace: str) -> Iterator[str]:
         delete(world, shared_namespace, *mine)
 
 
-def restart(world: E2eWorld, config: dict[str, Any]) -> None:
+def restart(world: E2eWorld, config: Config) -> None:
     """The operator with another configuration."""
     world.operator.stop()
     world.operator.configure(config)
@@ -195,14 +202,14 @@ def test_an_unknown_image_is_the_kubelets_to_report_and_the_pod_goes_quickly(
 
 
 def test_user_data_that_is_too_large_is_told_with_size_limit_and_key(
-    world: E2eWorld, namespace: str, impatient: dict[str, Any]
+    world: E2eWorld, namespace: str, roomy: Config
 ) -> None:
     chance = random.Random(7)  # what does not compress
     noise = "".join(chance.choices(string.ascii_letters + string.digits, k=30_000))
     file = world.operator.config.with_name("large-cloud-init.yaml")
     file.write_text(f"#cloud-config\nwrite_files:\n- path: /noise\n  content: {noise}\n")
     before = known(world)
-    restart(world, {**impatient, "cells": {**impatient["cells"], "cloudInitFile": str(file)}})
+    restart(world, {**roomy, "cells": {**roomy["cells"], "cloudInitFile": str(file)}})
     try:
         check = subprocess.run(
             [sys.executable, "-m", "kip", "config", "check", str(world.operator.config)],
@@ -216,7 +223,7 @@ def test_user_data_that_is_too_large_is_told_with_size_limit_and_key(
         delete(world, namespace, "loaded")
         world.gone("pods", "loaded", namespace, 10)
     finally:
-        restart(world, impatient)
+        restart(world, roomy)
         file.unlink()
     for text in (message, check.stdout):
         assert str(USER_DATA_LIMIT) in text
@@ -226,22 +233,6 @@ def test_user_data_that_is_too_large_is_told_with_size_limit_and_key(
 
 
 # AWS says no, or nothing.
-
-
-def test_a_missing_permission_is_named_and_once_it_is_given_the_pod_runs(
-    world: E2eWorld, namespace: str
-) -> None:
-    before = known(world)
-    world.aws.fail("RunInstances", error="UnauthorizedOperation", count=None)
-    world.apply(manifests.pod("forbidden", namespace))
-    assert "not allowed to call ec2:RunInstances" in told(world, namespace, "forbidden", "NotAuthorized")
-    waits(world, namespace, "forbidden", "NotAuthorized")
-    world.aws.heal()
-    # Tried again every minute; a change to the pod is a reason to look at once.
-    world.kubectl("annotate", "pod", "-n", namespace, "forbidden", "looked-at=again")
-    world.ready("forbidden", namespace)
-    assert "reason" not in world.existing("pods", "forbidden", namespace)["status"]
-    assert len(launched_since(world, before)) == 1
 
 
 def test_without_capacity_the_next_offer_is_taken(world: E2eWorld, namespace: str) -> None:
@@ -257,25 +248,33 @@ def test_without_capacity_the_next_offer_is_taken(world: E2eWorld, namespace: st
     assert cell["status"]["instanceType"] == second["instance_type"]
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param({"error": "RequestLimitExceeded"}, id="throttled"),
-        pytest.param({"error": "timeout", "delay_s": 0.5}, id="not-answered"),
-        pytest.param({"error": "timeout", "delay_s": 0.5, "when": "after"}, id="not-answered-but-done"),
-        pytest.param({"error": "InternalError", "when": "after"}, id="broken-but-done"),
-    ],
-)
-def test_a_launch_that_fails_for_a_while_becomes_one_instance(
-    world: E2eWorld, namespace: str, fault: dict[str, Any]
-) -> None:
+#: Instance type to how EC2 fails for it, for a while.
+TROUBLES: dict[str, dict[str, Any]] = {
+    "t3.small": {"error": "RequestLimitExceeded"},
+    "t3.medium": {"error": "timeout", "delay_s": 0.5},
+    "t3a.small": {"error": "timeout", "delay_s": 0.5, "when": "after"},
+    "t3a.medium": {"error": "InternalError", "when": "after"},
+}
+
+
+def test_a_launch_that_fails_for_a_while_becomes_one_instance(world: E2eWorld, namespace: str) -> None:
+    """Too many calls, no answer, no answer though it is done, an error though it is done."""
     before = known(world)
-    name = f"patient-{time.monotonic_ns()}"
     world.aws.forget_calls()
-    world.aws.fail("RunInstances", count=4, **fault)  # the SDK gives up after three
-    world.run(manifests.pod(name, namespace))
-    assert len(world.aws.calls("RunInstances")) == 5
-    assert [one["id"] for one in launched_since(world, before)] == [world.instance_of(name, namespace)]
+    for kind, fault in TROUBLES.items():
+        world.aws.fail("RunInstances", match={"InstanceType": kind}, count=4, **fault)
+    wished = {kind: kind.replace(".", "-") for kind in TROUBLES}
+    world.run(
+        *(
+            manifests.pod(name, namespace, annotations={"pod.elotl.co/instance-type": kind})
+            for kind, name in wished.items()
+        )
+    )
+    calls = Counter(call["instance_type"] for call in world.aws.calls("RunInstances"))
+    assert calls == dict.fromkeys(TROUBLES, 5), "the SDK gives up after three, the operator does not"
+    launched = {one["type"]: one["id"] for one in launched_since(world, before)}
+    assert launched == {kind: world.instance_of(name, namespace) for kind, name in wished.items()}
+    assert len(launched_since(world, before)) == len(TROUBLES)
 
 
 def test_without_aws_the_node_is_not_ready_and_says_why_and_running_pods_go_on(
@@ -314,47 +313,65 @@ def test_a_pod_deleted_while_ec2_is_asked_leaves_nothing(world: E2eWorld, namesp
     ended(world, *(one["id"] for one in launched_since(world, before)))
 
 
-# Machines that do not come up.
+@pytest.mark.usefixtures("impatient")
+class TestMachines:
+    """Machines that do not come up, and one that is left alone."""
 
+    def test_a_machine_that_does_not_answer_is_replaced(self, world: E2eWorld, namespace: str) -> None:
+        before = known(world)
+        world.aws.settings(tags={"kip-room/no-sshd": "true"})
+        world.apply(manifests.pod("deaf", namespace))
+        first = world.eventually(
+            lambda: world.instance_of("deaf", namespace), _TOLD, "the pod has an instance", namespace
+        )
+        world.aws.settings(tags={})
+        message = told(world, namespace, "deaf", "CellUnreachable", _CONNECT_S + 15)
+        assert f"within {_CONNECT_S} s" in message
+        ended(world, first)
+        world.ready("deaf", namespace)
+        assert "reason" not in world.existing("pods", "deaf", namespace)["status"]
+        assert len(launched_since(world, before)) == 2
 
-def test_a_machine_that_does_not_answer_is_replaced(world: E2eWorld, namespace: str) -> None:
-    before = known(world)
-    world.aws.settings(tags={"kip-room/no-sshd": "true"})
-    world.apply(manifests.pod("deaf", namespace))
-    first = world.eventually(
-        lambda: world.instance_of("deaf", namespace), _TOLD, "the pod has an instance", namespace
-    )
-    world.aws.settings(tags={})
-    message = told(world, namespace, "deaf", "CellUnreachable", _CONNECT_S + 15)
-    assert f"within {_CONNECT_S} s" in message
-    ended(world, first)
-    world.ready("deaf", namespace)
-    assert "reason" not in world.existing("pods", "deaf", namespace)["status"]
-    assert len(launched_since(world, before)) == 2
+    def test_machines_whose_kubelet_never_asks_are_given_up_and_after_some_attempts_not_tried_again(
+        self, world: E2eWorld, namespace: str
+    ) -> None:
+        before = known(world)
+        world.aws.settings(tags={"kip-room/no-kubelet": "true"})
+        world.apply(manifests.pod("mute", namespace))
+        message = told(world, namespace, "mute", "KubeletSilent", _START_S + 25)
+        assert f"within {_START_S} s" in message
 
+        def rests() -> bool:
+            cell = world.cell_of("mute", namespace)
+            assert cell
+            assert cell["status"]["attempt"] == 3, cell["status"]
+            return cell["status"]["phase"] == "Failed" and not cell["status"].get("instanceID")
 
-def test_machines_whose_kubelet_never_asks_are_given_up_and_after_some_attempts_not_tried_again(
-    world: E2eWorld, namespace: str
-) -> None:
-    before = known(world)
-    world.aws.settings(tags={"kip-room/no-kubelet": "true"})
-    world.apply(manifests.pod("mute", namespace))
-    message = told(world, namespace, "mute", "KubeletSilent", _START_S + 25)
-    assert f"within {_START_S} s" in message
+        world.eventually(rests, 3 * (_CONNECT_S + _START_S), "it rests after three attempts", namespace)
+        waits(world, namespace, "mute", "KubeletSilent")
+        machines = [one["id"] for one in launched_since(world, before)]
+        assert len(machines) == 3
+        ended(world, *machines)
+        delete(world, namespace, "mute")
+        world.gone("pods", "mute", namespace, 10)
 
-    def rests() -> bool:
-        cell = world.cell_of("mute", namespace)
-        assert cell
-        assert cell["status"]["attempt"] == 3, cell["status"]
-        return cell["status"]["phase"] == "Failed" and not cell["status"].get("instanceID")
-
-    world.eventually(rests, 3 * (_START_S + 8), "it rests after three attempts", namespace)
-    waits(world, namespace, "mute", "KubeletSilent")
-    machines = [one["id"] for one in launched_since(world, before)]
-    assert len(machines) == 3
-    ended(world, *machines)
-    delete(world, namespace, "mute")
-    world.gone("pods", "mute", namespace, 10)
+    def test_a_cell_whose_operator_stays_away_ends_itself(self, world: E2eWorld, namespace: str) -> None:
+        world.run(manifests.pod("abandoned", namespace))
+        instance = world.instance_of("abandoned", namespace)
+        world.operator.stop()
+        try:
+            stopped = time.monotonic()
+            eventually(
+                lambda: instance not in {one["id"] for one in world.instances(*LIVE)},
+                _DEAD_MAN_S + 30,
+                "the instance has ended itself",
+            )
+            # Its watch looks every ten seconds, and may have looked just before the operator went.
+            assert time.monotonic() - stopped > _DEAD_MAN_S - 11
+        finally:
+            world.operator.start()
+        assert "Instance initiated shutdown" in failed(world, namespace, "abandoned", "InstanceGone")
+        ended(world, instance)
 
 
 def ended(world: E2eWorld, *instances: str) -> None:
@@ -366,6 +383,24 @@ def ended(world: E2eWorld, *instances: str) -> None:
         return not any(world.is_booted(instance) for instance in instances)
 
     world.eventually(look, 30, f"{', '.join(instances) or 'no instances'}: ended")
+
+
+# What takes its time, while other things happen.
+
+
+@pytest.fixture(scope="module")
+def not_allowed(world: E2eWorld, shared_namespace: str) -> Iterator[str]:
+    """A pod whose first launch EC2 does not permit; the permission is given at once."""
+    world.aws.fail("RunInstances", error="UnauthorizedOperation")
+    world.apply(manifests.pod("not-allowed", shared_namespace))
+    yield "not-allowed"
+    delete(world, shared_namespace, "not-allowed")
+
+
+def test_a_missing_permission_is_named(world: E2eWorld, shared_namespace: str, not_allowed: str) -> None:
+    message = told(world, shared_namespace, not_allowed, "NotAuthorized")
+    assert "not allowed to call ec2:RunInstances" in message
+    waits(world, shared_namespace, not_allowed, "NotAuthorized")
 
 
 # Machines and objects that are taken away.
@@ -469,23 +504,10 @@ def test_an_instance_that_no_cell_names_is_ended_and_its_pod_fails(
     ended(world, bereft["stripped"])
 
 
-# Nobody is left.
-
-
-def test_a_cell_whose_operator_stays_away_ends_itself(world: E2eWorld, namespace: str) -> None:
-    world.run(manifests.pod("abandoned", namespace))
-    instance = world.instance_of("abandoned", namespace)
-    world.operator.stop()
-    try:
-        stopped = time.monotonic()
-        eventually(
-            lambda: instance not in {one["id"] for one in world.instances(*LIVE)},
-            _DEAD_MAN_S + 30,
-            "the instance has ended itself",
-        )
-        # Its watch looks every ten seconds, and may have looked just before the operator went.
-        assert time.monotonic() - stopped > _DEAD_MAN_S - 11
-    finally:
-        world.operator.start()
-    assert "Instance initiated shutdown" in failed(world, namespace, "abandoned", "InstanceGone")
-    ended(world, instance)
+def test_once_the_permission_is_given_the_pod_runs(
+    world: E2eWorld, shared_namespace: str, not_allowed: str
+) -> None:
+    """EC2 is asked again every minute."""
+    pod = world.ready(not_allowed, shared_namespace, 60 + STARTED)
+    assert "reason" not in pod["status"]
+    assert "message" not in pod["status"]
