@@ -29,9 +29,9 @@ _RETRY_S: dict[type[CloudError], float] = {
     Throttled: 1.0,  # the token bucket (RunInstances refills 2 a second)
     InsufficientCapacity: 15.0,  # somebody else's instance must end; the offers are remembered as short for three minutes
     QuotaExceeded: 30.0,  # one of this account's instances must end
-    NotAuthorized: 60.0,  # a person must change a policy
+    NotAuthorized: 20.0,  # a person must change a policy, and looks whether that was it
     InvalidRequest: 60.0,  # a person must change the configuration
-    NotFound: 60.0,  # likewise: an image, a subnet
+    NotFound: 20.0,  # a person must bring an image, a subnet
 }
 _DEFAULT_RETRY_S = 15.0
 

@@ -223,6 +223,8 @@ class Links:
                 try:
                     await self._supply(link, link.tunnel)
                 except Exception as error:
+                    if link.tunnel is None:
+                        return  # the cell went meanwhile
                     log.warning("services not brought to a cell", cell=link.cell_name, error=str(error))
                     await self._tunnels.drop(link.cell_name)
 

@@ -28,6 +28,8 @@ _LIBRARIES: Mapping[str, int] = {
     "boto3": logging.WARNING,
     "botocore": logging.WARNING,
     "kopf": logging.WARNING,
+    # It warns at each start that it leaves signals alone, which is what is wanted of it in its thread.
+    "kopf._core.reactor.running": logging.ERROR,
     "kubernetes_asyncio": logging.WARNING,
     "urllib3": logging.WARNING,
 }
