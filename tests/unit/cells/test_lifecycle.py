@@ -104,14 +104,14 @@ async def test_a_refusal_of_ec2_is_not_asked_again_because_it_was_reported(world
     )
     world.begin()
     await world.pod("web")
-    await world.let_pass(59)
+    await world.let_pass(19)
     assert len(world.cloud.called("RunInstances")) == 1
     pod = await world.get("web")
     assert pod["status"]["reason"] == "NotAuthorized"
     assert "ec2:RunInstances" in pod["status"]["message"]
     assert len(await world.events("NotAuthorized")) == 1
     await world.let_pass(600)
-    assert 9 <= len(world.cloud.called("RunInstances")) <= 12
+    assert 29 <= len(world.cloud.called("RunInstances")) <= 33
 
 
 async def test_the_reason_is_taken_back_when_the_pod_gets_its_machine(world):
