@@ -18,7 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "doubles"))
 from kip.cells.repository import CELLS_PATH
 from kip.kube.client import ApiClient
 from kip.kube.errors import NotFound
+from kip.kube.waiting import when_available
 from kip.kube.watch import list_all
+from kip.model.clock import SystemClock
 from kip.model.names import GROUP
 
 NODE = "kip-provider-3"
@@ -75,7 +77,8 @@ async def cluster(control_plane: Any) -> AsyncIterator[Cluster]:
     with suppress(NotFound):
         await admin.delete(f"/api/v1/nodes/{NODE}")
     await admin.create("/api/v1/nodes", {"metadata": {"name": NODE}})
-    await made.clean()
+    # Right after its definition was made, the API server answers 429 for cells.
+    await when_available(made.clean, SystemClock(), what="cells")
     yield made
     await made.clean()
     with suppress(NotFound):

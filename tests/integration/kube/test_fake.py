@@ -11,6 +11,7 @@ import pytest
 from kip.kube.client import ApiClient
 from kip.kube.errors import Conflict, NotFound
 from kip.kube.fake import FakeApi
+from kip.kube.waiting import when_available
 from kip.kube.watch import Changed, Listed, follow, list_all
 from kip.model.clock import SystemClock
 
@@ -128,7 +129,7 @@ async def test_a_finalizer_holds_an_object_until_it_is_taken_off(api, namespace)
         "metadata": {"name": name, "finalizers": ["kip.elotl.co/instance"]},
         "spec": spec,
     }
-    await api.create(CELLS, body)
+    await when_available(lambda: api.create(CELLS, body), SystemClock(), what="cells")
     await api.delete(f"{CELLS}/{name}")
     held = await api.get(f"{CELLS}/{name}")
     assert held["metadata"]["deletionTimestamp"]
