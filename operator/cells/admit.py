@@ -57,7 +57,7 @@ class Admit:
             return None, Wait(_LOOK_AGAIN_S, error.reason)
         except CloudError as error:
             self._rests.begin(pod["metadata"]["uid"], _ASK_AGAIN_S)
-            await report.problem(pod, error.reason, str(error))
+            await report.problem(pod, error.reason, error.summary)
             return None, Wait(_ASK_AGAIN_S, error.reason)
         cell = await self._tools.cells.create(pod)
         self._tools.observe("cell_created", since_created_s(pod, self._tools.clock))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+import structlog
+
 from kip.cells.launcher import Launcher, LaunchFailed, LaunchSpec
 from kip.cells.relaunch import retry_delay_s
 from kip.cells.rest import Rests
@@ -22,6 +24,8 @@ from kip.cloud.errors import (
 )
 from kip.model.cell import LAUNCHED, Cell, Intent
 from kip.model.outcome import DONE, Wait
+
+log = structlog.get_logger(__name__)
 
 # How long to wait before the same thing is tried again, in seconds: by what the error says must change first.
 _RETRY_S: dict[type[CloudError], float] = {
@@ -131,7 +135,8 @@ class Launch:
     async def _resting(self, cell: Cell, pod: Pod, error: CloudError) -> Step:
         delay_s = next((s for kind, s in _RETRY_S.items() if isinstance(error, kind)), _DEFAULT_RETRY_S)
         self._rests.begin(cell.name, delay_s)
-        return await self._refused(cell, pod, error.reason, str(error), delay_s)
+        log.warning("no machine", cell=cell.name, error=str(error), retry_s=delay_s)
+        return await self._refused(cell, pod, error.reason, error.summary, delay_s)
 
     async def _resume(self, cell: Cell, pod: Pod, intent: Intent) -> Step:
         spec = await self._planner.replan(pod, intent)

@@ -19,6 +19,9 @@ from kip.model.names import CELL_FINALIZER, GROUP, VERSION, cell_name
 
 log = structlog.get_logger(__name__)
 
+# Of the Cells that were released, by UID. News of them comes within seconds, if at all.
+_REMEMBERED = 4096
+
 CELLS_PATH = f"/apis/{GROUP}/{VERSION}/cells"
 
 
@@ -29,6 +32,7 @@ class Cells:
         self._client = client
         self._node = node
         self._by_pod: dict[str, Cell] = {}
+        self._released: dict[str, None] = {}
         self.synced = False
 
     @property
@@ -45,6 +49,8 @@ class Cells:
     def put(self, obj: Mapping[str, Any]) -> Cell:
         """Take an object that was read or written, unless a newer version is known."""
         cell = Cell.from_object(obj)
+        if cell.uid in self._released:
+            return cell  # old news of what we have just taken away ourselves
         known = self._by_pod.get(cell.pod_uid)
         if (
             known is not None
@@ -120,7 +126,12 @@ class Cells:
                 )
         except NotFound:
             pass
-        self._by_pod.pop(cell.pod_uid, None)
+        known = self._by_pod.get(cell.pod_uid)
+        if known is not None and known.uid == cell.uid:
+            del self._by_pod[cell.pod_uid]
+        self._released[cell.uid] = None
+        if len(self._released) > _REMEMBERED:
+            del self._released[next(iter(self._released))]
 
     def claimed_instances(self, cells: Iterable[Cell]) -> tuple[frozenset[str], frozenset[str]]:
         """(instance IDs, client tokens of launches that are not answered yet) that belong to these Cells."""

@@ -24,6 +24,11 @@ class CloudError(Exception):
         self.action = action
         self.code = code
 
+    @property
+    def summary(self) -> str:
+        """As `str`, but word for word the same each time: for statuses and events, which are written when they change."""
+        return str(self)
+
     def __str__(self) -> str:
         origin = ": ".join(filter(None, (self.action, self.code)))
         return f"{self.message} ({origin})" if origin else self.message
@@ -62,14 +67,18 @@ class NotAuthorized(CloudError):
         """The IAM permission to ask for, like `ec2:RunInstances`; empty when no AWS call was made."""
         return f"ec2:{self.action}" if self.action else ""
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
         lead = f"not allowed to call {self.permission}: " if self.permission else ""
+        return f"{lead}{super().__str__()}"
+
+    def __str__(self) -> str:
         hint = (
             f"; for details: aws sts decode-authorization-message --encoded-message {self.encoded_message}"
             if self.encoded_message
             else ""
         )
-        return f"{lead}{super().__str__()}{hint}"
+        return f"{self.summary}{hint}"
 
 
 class InvalidRequest(CloudError):

@@ -87,6 +87,8 @@ def test_a_missing_permission_is_named_and_its_encoded_message_kept_apart() -> N
     assert error.encoded_message == "AbC-123"
     assert error.message == "You are not authorized to perform this operation."
     assert "decode-authorization-message --encoded-message AbC-123" in str(error)
+    assert "AbC-123" not in error.summary, "it is another one each time"
+    assert error.summary.startswith("not allowed to call ec2:RunInstances: You are not authorized")
 
 
 def test_missing_credentials_name_no_permission() -> None:
