@@ -121,6 +121,10 @@ class Link:
         return max(0.05, self.retry_at - clock.monotonic())
 
     @property
+    def is_connected(self) -> bool:
+        return self.tunnel is not None
+
+    @property
     def kubelet_asked(self) -> bool:
         return self.session is not None and self.session.kubelet_asked
 
@@ -223,7 +227,7 @@ class Links:
                 try:
                     await self._supply(link, link.tunnel)
                 except Exception as error:
-                    if link.tunnel is None:
+                    if not link.is_connected:
                         return  # the cell went meanwhile
                     log.warning("services not brought to a cell", cell=link.cell_name, error=str(error))
                     await self._tunnels.drop(link.cell_name)
