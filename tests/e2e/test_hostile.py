@@ -465,7 +465,7 @@ class Vitals:
         assert self.most - self._before < _GROWTH
 
     def _look(self) -> None:
-        while not self._stop.wait(0.2):
+        while True:
             began = time.monotonic()
             try:
                 healthy = self._world.operator.healthy()
@@ -474,6 +474,8 @@ class Vitals:
             self.slowest = max(self.slowest, time.monotonic() - began if healthy else float("inf"))
             self.most = max(self.most, _memory(self._world))
             self.looks += 1
+            if self._stop.wait(0.2):
+                return
 
 
 def _memory(world: E2eWorld) -> int:
