@@ -93,8 +93,11 @@ async def _serve_while_held(
         return f"serving could not begin: {error}"
     finally:
         current.serving = None
-        await _let_go(serving, working)
-        keeping.cancel()
+        try:
+            await _let_go(serving, working)
+        finally:
+            # Also by a process that cannot let go and is about to end: a spare must not wait for it.
+            keeping.cancel()
         await asyncio.wait((keeping,), timeout=_LET_GO_S)
         await holder.release()
 

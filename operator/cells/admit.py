@@ -34,11 +34,12 @@ class Admit:
         """The pod's new Cell, or None and what happens instead."""
         report = self._tools.report
         status = pod.get("status") or {}
+        if pod["metadata"].get("deletionTimestamp"):
+            # Before anything else: no kubelet is left that could confirm the end, be the pod new, ended or lost.
+            await report.remove(pod)
+            return None, Stop("the pod is deleted and has no cell")
         if status.get("phase") in TERMINAL_PHASES:
             return None, Stop("the pod has ended")
-        if pod["metadata"].get("deletionTimestamp"):
-            await report.remove(pod)
-            return None, Stop("the pod was deleted before it had a cell")
         if status.get("containerStatuses") and status.get("phase") == "Running":
             message = "the pod was running on a cell that no longer exists"
             await report.failed(pod, "CellLost", message)

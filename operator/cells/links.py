@@ -153,6 +153,7 @@ class Links:
         self._rules = rules
         self._changed = changed
         self._links: dict[str, Link] = {}
+        self._pushes: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def get(self, cell_name: str) -> Link | None:
@@ -217,26 +218,32 @@ class Links:
         await _cancel(link.task)
 
     async def push_services(self) -> None:
-        """Bring the newest service rules to every cell that is connected; one that fails gets them when redialled."""
-        slots = asyncio.Semaphore(32)
+        """Begin to bring the newest service rules to every connected cell; one that fails gets them when redialled.
 
-        async def push(link: Link) -> None:
-            async with slots:
-                if link.tunnel is None:
-                    return
-                try:
-                    await self._supply(link, link.tunnel)
-                except Exception as error:
-                    if not link.is_connected:
-                        return  # the cell went meanwhile
-                    log.warning("services not brought to a cell", cell=link.cell_name, error=str(error))
-                    await self._tunnels.drop(link.cell_name)
+        Waits for none of them: a cell that does not answer must not keep news from the others.
+        """
+        for link in self.all():
+            if (
+                link.tunnel is not None and not link.supplying.locked()
+            ):  # else: it looks for news when it is done
+                task = asyncio.create_task(self._push(link, link.tunnel), name=f"services {link.cell_name}")
+                self._pushes.add(task)
+                task.add_done_callback(self._pushes.discard)
 
-        await asyncio.gather(*(push(link) for link in self.all()))
+    async def _push(self, link: Link, tunnel: Tunnel) -> None:
+        try:
+            await self._supply(link, tunnel)
+        except Exception as error:
+            if not link.is_connected:
+                return  # the cell went meanwhile
+            log.warning("services not brought to a cell", cell=link.cell_name, error=str(error))
+            await self._tunnels.drop(link.cell_name)
 
     async def close(self) -> None:
         """Close all of them, for good; pods go on running."""
         self._closed = True
+        for push in self._pushes:
+            push.cancel()
         outcomes = await asyncio.gather(
             *(self.drop(name) for name in list(self._links)), return_exceptions=True
         )

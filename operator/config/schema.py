@@ -241,7 +241,9 @@ class Cells(Section):
     connect_timeout: Annotated[
         float,
         duration(at_least="1s"),
-        Field(description="How long a running instance may take to answer over SSH before it is replaced."),
+        Field(
+            description="How long an instance may take from its launch to its first answer over SSH before it is replaced."
+        ),
     ] = 300.0
     start_timeout: Annotated[
         float,

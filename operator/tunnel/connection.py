@@ -34,6 +34,8 @@ COMMAND_TIMEOUT_S = 30.0
 # Bytes that a cell may send on one of its connections before we have taken them, and so what each of them can cost us
 # in memory. asyncssh's own 2 MiB are for bulk data over long distances; a kubelet's requests have some kilobytes.
 _API_WINDOW = 128 * 1024
+# What Kip's commands print is a key and a token, or an error. A cell that prints without end must cost no more.
+_OUTPUT_LIMIT = 64 * 1024
 # A killed sshd session's port is free again after some milliseconds.
 _TAKE_OVER_S = 3.0
 _CLOSE_S = 1.0
@@ -140,17 +142,24 @@ class Tunnel:
             CommandFailed, CommandTimedOut, Unreachable.
         """
         try:
-            async with asyncio.timeout(timeout_s):
-                done = await self._connection.run(command, input=input, encoding=None)
+            async with (
+                asyncio.timeout(timeout_s),
+                self._connection.create_process(command, encoding=None) as process,
+            ):
+                process.stdin.write(input)
+                process.stdin.write_eof()
+                output, errors = await asyncio.gather(
+                    _read(process.stdout, command), _read(process.stderr, command)
+                )
+                await process.wait_closed()
         except TimeoutError as error:
             raise CommandTimedOut(command, timeout_s) from error
         except (OSError, asyncssh.Error) as error:
             raise Unreachable(f"{self._name}: {_told(error)}", answered=True) from error
-        output, stderr = _bytes(done.stdout), _bytes(done.stderr).decode(errors="replace")
-        if done.exit_status is None and not self.is_open:
+        if process.exit_status is None and not self.is_open:
             raise Unreachable(f"{self._name}: lost during a command: {self._owner.reason}", answered=True)
-        if done.exit_status != 0:
-            raise CommandFailed(command, done.exit_status, stderr)
+        if process.exit_status != 0:
+            raise CommandFailed(command, process.exit_status, errors.decode(errors="replace"))
         return output
 
     async def forward_api(self, socket_path: Path, *, port: int = API_PORT) -> None:
@@ -284,5 +293,11 @@ def _told(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _bytes(output: object) -> bytes:
-    return output if isinstance(output, bytes) else b""
+async def _read(stream: asyncssh.SSHReader[bytes], command: str) -> bytes:
+    """All that the command prints; raises CommandFailed when that is more than anything of ours does."""
+    printed = bytearray()
+    while chunk := await stream.read(_OUTPUT_LIMIT):
+        printed += chunk
+        if len(printed) > _OUTPUT_LIMIT:
+            raise CommandFailed(command, None, f"more than {_OUTPUT_LIMIT} bytes of output")
+    return bytes(printed)

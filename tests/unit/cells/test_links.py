@@ -61,10 +61,13 @@ class Tunnel:
     def __init__(self, world: World) -> None:
         self._world = world
         self.closed = asyncio.Event()
+        self.deaf_to: set[str] = set()
 
     async def _say(self, what: str) -> None:
         await asyncio.sleep(0)
         self._world.told.append(what)
+        if what in self.deaf_to:
+            await asyncio.Event().wait()
         if what in self._world.broken:
             raise ConnectionError(f"{what}: broken")
 
@@ -338,3 +341,23 @@ async def test_new_service_rules_reach_connected_cells_and_a_cell_that_fails_is_
     await world.clock.advance(1)
     assert link.state == "lost"
     bringing.cancel()
+
+
+async def test_a_cell_that_does_not_answer_keeps_no_news_from_the_others(world):
+    await world.ensure(serving(a_cell()))
+    await world.ensure(serving(replace(a_cell(), name="kip-u-2", pod_uid="u-2", instance_id="i-2")))
+    world.tunnels[0].deaf_to.add("services")
+    bringing = asyncio.create_task(world.rules.run(world.links.push_services))
+    before = world.told.count("services")
+    for number in range(3):
+        world.services.append(
+            {
+                "metadata": {"name": f"web-{number}", "namespace": "shop"},
+                "spec": {"clusterIP": f"10.96.0.{number + 7}", "ports": [{"port": 80}]},
+            }
+        )
+        world.rules.changed()
+        await world.clock.advance(1)
+    assert world.told.count("services") == before + 1 + 3
+    bringing.cancel()
+    await world.links.close()

@@ -64,6 +64,13 @@ async def test_input_larger_than_a_window_arrives(tunnel: Tunnel) -> None:
     assert await tunnel.run("wc -c", input=b"x" * 5_000_000) == b"5000000\n"
 
 
+@pytest.mark.parametrize("where", ["", " >&2"], ids=["output", "errors"])
+async def test_a_cell_that_prints_without_end_is_cut_off(tunnel: Tunnel, where: str) -> None:
+    with pytest.raises(CommandFailed, match="more than 65536 bytes"):
+        await tunnel.run(f"yes{where}", timeout_s=20)
+    assert await tunnel.run("echo still here") == b"still here\n"
+
+
 async def test_a_failing_command_says_how_and_why(tunnel: Tunnel) -> None:
     with pytest.raises(CommandFailed, match=r"exit 3: no such thing") as caught:
         await tunnel.run("echo no such thing >&2; exit 3")
