@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e
 NODE = manifests.NODE
 #: Seconds after which a restarted operator must answer for running pods; usually 2.
 _RESTARTED = 15.0
-#: Seconds from SIGKILL of the holder, with a spare, to `kubectl exec`; what the issue of high availability is about.
+#: Seconds from SIGKILL of the holder, with a spare, to `kubectl exec`.
 _TAKEN_OVER = 15.0
 #: Seconds that an operator has to end after SIGTERM, whatever it waits for.
 _ENDED = 5.0
