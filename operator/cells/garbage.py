@@ -57,6 +57,12 @@ class Sweeper:
         orphans = [
             i.id for i in instances if not i.gone and i.id not in claimed and i.client_token not in pending
         ]
+        if orphans and self._cells.unreadable:
+            # One of these may be the machine of a Cell that another version of Kip, or a person, has written.
+            log.error(
+                "instances belong to no cell, as far as cells can be read: left alone", instances=orphans
+            )
+            orphans = []
         if orphans:
             log.warning("ending instances that belong to no cell", instances=orphans)
             await self._fleet.terminate(orphans)

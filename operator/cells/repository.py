@@ -33,6 +33,8 @@ class Cells:
         self._node = node
         self._by_pod: dict[str, Cell] = {}
         self._released: dict[str, None] = {}
+        self.unreadable: tuple[str, ...] = ()
+        """Names of Cells that the last `refresh` could not make sense of: whose instances they have is not known."""
         self.synced = False
 
     @property
@@ -87,10 +89,14 @@ class Cells:
             raise Unavailable(
                 f"the API server serves no {GROUP}/{VERSION} cells: is their CustomResourceDefinition installed?"
             ) from error
-        cells = [cell for obj in listed.items if (cell := self.see(obj)) is not None]
+        seen = [(obj["metadata"]["name"], self.see(obj)) for obj in listed.items]
+        cells = [cell for _, cell in seen if cell is not None]
+        self.unreadable = tuple(name for name, cell in seen if cell is None)
         for pod_uid in before - {c.pod_uid for c in cells}:
             known = self._by_pod.get(pod_uid)
-            if known is not None and int(known.resource_version) <= int(listed.resource_version):
+            if known is None or known.name in self.unreadable:
+                continue
+            if int(known.resource_version) <= int(listed.resource_version):
                 del self._by_pod[pod_uid]
         self.synced = True
         return cells

@@ -197,3 +197,16 @@ async def test_waiting_for_the_end_is_bounded(world):
     await world.fleet.terminate([instance.id])
     assert await world.fleet.wait_gone(instance.id, deadline_s=2)
     assert await world.fleet.wait_gone("i-unknown", deadline_s=2)
+
+
+async def test_while_a_cell_cannot_be_read_no_instance_is_taken_for_an_orphan(world):
+    instance = await world.instance("t1")
+    cell = await world.cell("u-1", instance_id=instance.id)
+    broken = {"status": {"conditions": [{"type": "Launched"}]}}
+    await world.api.patch(f"{CELLS_PATH}/{cell.name}/status", broken)
+    stray = await world.instance("t2")
+    assert await world.sweeper.sweep() == []
+    assert {i.id for i in world.cloud.all() if not i.gone} == {instance.id, stray.id}
+    mended = {"status": {"conditions": []}}
+    await world.api.patch(f"{CELLS_PATH}/{cell.name}/status", mended)
+    assert await world.sweeper.sweep() == [stray.id]
