@@ -67,7 +67,7 @@ from kip.model.cell import Cell, Phase
 from kip.model.clock import Clock
 from kip.node.cloudhealth import CloudHealth
 from kip.node.keeper import NodeKeeper
-from kip.node.object import NodeOptions
+from kip.node.object import Health, NodeOptions
 from kip.observe.metrics import Metrics
 from kip.pods import eligibility
 from kip.tunnel.pool import TunnelPool
@@ -121,7 +121,7 @@ class NodeServing:
             clock,
         )
         self._health = CloudHealth(self._network, clock, changed=self._poke_node)
-        self._keeper = NodeKeeper(client, clock, self._node_options(), health=lambda: self._health.health)
+        self._keeper = NodeKeeper(client, clock, self._node_options(), health=self._node_health)
         self._pool = TunnelPool(on_lost=lambda cell, why: log.info("connection lost", cell=cell, reason=why))
         self._api = CellApi(
             upstream=client,
@@ -286,6 +286,12 @@ class NodeServing:
 
     def _poke_node(self) -> None:
         self._keeper.poke()
+
+    def _node_health(self) -> Health:
+        """What the node says of itself, told to Prometheus as well."""
+        health = self._health.health
+        self._around.metrics.node_is(self._node_name, ready=health.ready)
+        return health
 
     def _rules_changed(self) -> None:
         self._rules.changed()

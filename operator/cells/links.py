@@ -104,9 +104,7 @@ class Link:
         self.error: str = ""
         self.failures = 0
         self.retry_at = 0.0
-        self.reachable_at: float | None = None
         self.connected_at: float | None = None
-        self.shown_at: float | None = None
         self.rules_version: int | None = None
         self.supplying = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
@@ -202,7 +200,6 @@ class Links:
         if link.session is not session:
             return False
         session.show_pod()
-        link.shown_at = self._clock.monotonic()
         link.state = "up"
         log.info("pod shown", cell=link.cell_name)
         return True
@@ -282,7 +279,6 @@ class Links:
 
     async def _connect(self, link: Link, cell: Cell, pod: Mapping[str, Any]) -> None:
         tunnel = await self._tunnels.dial(cell.name, cell.address or "", self._accepted_keys(cell))
-        link.reachable_at = self._clock.monotonic()
         log.info("cell reachable", cell=link.cell_name, instance=link.instance_id, address=cell.address)
         contact = await tunnel.first_contact()
         session = link.session = await self._open_session(cell, pod, contact.token)
