@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import pty
 import re
 import select
-import struct
 import subprocess
-import termios
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +18,7 @@ from typing import IO
 import pytest
 from support import manifests
 from support.cluster import Object
+from support.terminal import terminal
 from support.world import E2eWorld, ask
 
 from kip.local.images import TOOLBOX
@@ -138,47 +135,14 @@ def test_exec_refuses_what_is_not_there(world: E2eWorld, pod: Object, namespace:
 def test_exec_with_a_terminal_has_its_size_and_its_line_discipline(
     world: E2eWorld, pod: Object, namespace: str
 ) -> None:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
     command = [str(world.kubectl_program()), "exec", "-it", "-n", namespace, POD, "-c", "tools", "--", "sh"]
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=world.environment, start_new_session=True
-    ) as kubectl:
-        os.close(theirs)
-        screen = Screen(ours)
+    with terminal(command, world.environment, rows=33, columns=101) as screen:
         screen.until("# ")
         # The size is told a moment after the shell begins.
         world.eventually(lambda: "33 101" in screen.answer("stty size"), 10, "the terminal has our size")
         assert "/dev/pts/" in screen.answer("tty")
         screen.type("exit 5\n")
-        assert kubectl.wait(timeout=20) == 5
-    os.close(ours)
-
-
-class Screen:
-    """Our side of a terminal on which a shell runs."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def type(self, text: str) -> None:
-        """As a person at the keyboard."""
-        os.write(self._descriptor, text.encode())
-
-    def answer(self, command: str) -> str:
-        """What is on the screen from the command to the next prompt."""
-        self.type(f"{command}\n")
-        return self.until("# ")
-
-    def until(self, text: str, timeout: float = 20) -> str:
-        """All that appears, until the text has."""
-        seen = ""
-        deadline = time.monotonic() + timeout
-        while text not in seen:
-            left = deadline - time.monotonic()
-            assert select.select([self._descriptor], [], [], max(0.0, left))[0], f"no {text!r} in {seen!r}"
-            seen += os.read(self._descriptor, 4096).decode(errors="replace")
-        return seen
+        assert screen.ended() == 5
 
 
 def test_attach_talks_to_the_containers_own_process(world: E2eWorld, pod: Object, namespace: str) -> None:
