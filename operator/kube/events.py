@@ -21,6 +21,8 @@ _REMEMBERED = 4096
 # Limits of the API server for these two fields (core/v1 Event, validation).
 _MESSAGE_LIMIT = 1024
 _REASON_LIMIT = 128
+# Of 253 characters, leaving room for what makes the event's name its own.
+_NAME_LIMIT = 200
 
 
 class EventRecorder:
@@ -48,7 +50,7 @@ class EventRecorder:
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{metadata['name'][:200]}.{uuid4().hex[:16]}", "namespace": namespace},
+            "metadata": {"name": _event_name(metadata["name"]), "namespace": namespace},
             "involvedObject": {
                 "apiVersion": about.get("apiVersion", "v1"),
                 "kind": about.get("kind", "Pod"),
@@ -83,3 +85,9 @@ class EventRecorder:
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
         return False
+
+
+def _event_name(about: str) -> str:
+    """A name of its own for each event, beginning like what it is about."""
+    # A DNS subdomain: no part of it may end in a dash, nor be empty, and a cut can leave either.
+    return f"{about[:_NAME_LIMIT].rstrip('-.')}.{uuid4().hex[:16]}"

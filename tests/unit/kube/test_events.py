@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from kip.kube.events import EventRecorder
@@ -70,6 +72,15 @@ async def test_long_messages_and_names_are_cut_to_what_the_api_server_takes(api,
     assert event["message"].endswith("…")
     assert len(event["reason"]) == 128
     assert len(event["metadata"]["name"]) <= 253
+
+
+@pytest.mark.parametrize("cut_at", ["-", ".", "-.-"])
+async def test_a_cut_name_is_still_one_that_the_api_server_takes(api, recorder, cut_at):
+    name = ("p" * (200 - len(cut_at)) + cut_at).ljust(230, "q")
+    await recorder.tell({"metadata": {**POD["metadata"], "name": name}}, "Normal", "CellLaunched", "i-1")
+    [event] = api.all("events")
+    part = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+    assert re.fullmatch(rf"{part}(\.{part})*", event["metadata"]["name"])
 
 
 async def test_what_was_told_does_not_pile_up(recorder):
