@@ -68,7 +68,10 @@ class Metrics:
             "kip_reconciles", "Passes over one cell's stages.", ("result",), registry=registry
         )
         self._node_ready = Gauge(
-            "kip_node_ready", "Whether the virtual node is Ready: 1 or 0.", ("node",), registry=registry
+            "kip_node_ready",
+            "Whether the virtual node is Ready: 1 or 0; told by the process that serves it.",
+            ("node",),
+            registry=registry,
         )
         self._leader = Gauge(
             "kip_leader",
@@ -107,8 +110,11 @@ class Metrics:
         self._node_ready.labels(node).set(ready)
 
     def leads(self, node: str, *, holder: bool) -> None:
-        """Whether this process holds the virtual node's Lease."""
+        """Whether this process holds the virtual node's Lease. Only its holder says whether the node is ready."""
         self._leader.labels(node).set(holder)
+        if not holder:
+            # Its next holder writes the condition now: what is known here would contradict it sooner or later.
+            self._node_ready.remove(node)
 
 
 class CellApiMetrics:

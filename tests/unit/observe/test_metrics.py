@@ -43,7 +43,7 @@ def test_counters(metrics: Metrics) -> None:
     metrics.aws_called("RunInstances", result="ok", seconds=1.5)
     metrics.reconciled("wait")
     metrics.node_is("kip-0", ready=True)
-    metrics.leads("kip-0", holder=False)
+    metrics.leads("kip-1", holder=False)
     metrics.cellapi.answered("secrets", "pass", 200, 0.01)
     metrics.kubelet.answered("containerLogs", 404, 0.2)
     metrics.kubelet.not_scraped("stats/summary", 3)
@@ -52,11 +52,23 @@ def test_counters(metrics: Metrics) -> None:
     assert value(metrics, "kip_aws_call_seconds_sum", action="RunInstances") == 1.5
     assert value(metrics, "kip_reconciles_total", result="wait") == 1
     assert value(metrics, "kip_node_ready", node="kip-0") == 1
-    assert value(metrics, "kip_leader", node="kip-0") == 0
+    assert value(metrics, "kip_leader", node="kip-1") == 0
     assert value(metrics, "kip_cellapi_requests_total", rule="secrets", verdict="pass", code="200") == 1
     assert value(metrics, "kip_kubelet_requests_total", path="containerLogs", code="404") == 1
     assert value(metrics, "kip_kubelet_request_seconds_count", path="containerLogs") == 1
     assert value(metrics, "kip_kubelet_cells_not_scraped_total", path="stats/summary") == 3
+
+
+def test_who_no_longer_serves_a_node_says_nothing_of_its_readiness(metrics: Metrics) -> None:
+    metrics.leads("kip-0", holder=True)
+    metrics.node_is("kip-0", ready=True)
+    metrics.node_is("kip-1", ready=True)
+    metrics.leads("kip-0", holder=False)
+    assert value(metrics, "kip_node_ready", node="kip-0") is None
+    assert value(metrics, "kip_node_ready", node="kip-1") == 1
+    metrics.leads("kip-0", holder=True)
+    metrics.node_is("kip-0", ready=False)
+    assert value(metrics, "kip_node_ready", node="kip-0") == 0
 
 
 def test_two_in_one_process_do_not_meet(metrics: Metrics) -> None:
