@@ -3,6 +3,9 @@
 The same answers as a kubelet with `authentication: {x509, webhook}`, `authorization: Webhook`: a client certificate of
 the cluster's client CA, else a bearer token that the API server vouches for; nobody is anonymous. Then a
 SubjectAccessReview for the subresource of `nodes` that the path stands for.
+
+One difference: a client certificate of another CA already fails in the TLS handshake, while a kubelet would go on to the
+caller's bearer token. So a client that has a token must not present such a certificate beside it.
 """
 
 from __future__ import annotations
