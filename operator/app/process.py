@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,7 +26,7 @@ from kip.app.turns import CannotLetGo, Current, serve_in_turns
 from kip.cloud.metadata import whereabouts
 from kip.cloud.sdk import SdkSettings, open_ec2
 from kip.config import Settings
-from kip.kube.client import ApiClient
+from kip.kube.client import ApiClient, not_strict
 from kip.kube.lease import LeaseHolder
 from kip.kube.waiting import when_available
 from kip.model.clock import SystemClock
@@ -138,12 +139,19 @@ def _identity(environ: Mapping[str, str]) -> str:
     return f"{socket.gethostname()}_{uuid4().hex[:8]}"
 
 
+class _Connection(kopf.ConnectionInfo):
+    """Verifies the API server as our own client does."""
+
+    def as_ssl_context(self) -> ssl.SSLContext:
+        return not_strict(super().as_ssl_context())
+
+
 async def _login(client: ApiClient) -> kopf.ConnectionInfo:
     """The client's credentials for kopf; called in kopf's own event loop."""
     configuration = client.configuration
     authorization = (await client.headers()).get("Authorization", "")
     scheme, _, token = authorization.partition(" ")
-    return kopf.ConnectionInfo(
+    return _Connection(
         server=str(configuration.host),
         ca_path=configuration.ssl_ca_cert,
         insecure=not configuration.verify_ssl,

@@ -217,4 +217,15 @@ def _ssl_context(configuration: k8s.Configuration) -> ssl.SSLContext:
     if not configuration.verify_ssl:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    return not_strict(context)
+
+
+def not_strict(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The same context, for the certificates that clusters really have; chain, dates and name are verified as before.
+
+    From Python 3.13 on, default contexts insist on what RFC 5280 says of extensions (VERIFY_X509_STRICT). EKS clusters
+    have CA certificates without key identifiers, which are then refused as "Missing Authority Key Identifier":
+    https://github.com/kubernetes-client/python/issues/2394. kubectl and all else that is written in Go takes them.
+    """
+    context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
     return context
