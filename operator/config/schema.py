@@ -326,10 +326,16 @@ class Kubelet(Section):
         BeforeValidator(lambda given: {**DEFAULT_CAPACITY, **given} if isinstance(given, Mapping) else given),
         Field(
             description="What each virtual node offers to the scheduler, which binds no more pods than fit. "
-            "What is not named here keeps its default."
+            "cpu, memory, pods and ephemeral-storage keep their default when not named here; no other resource "
+            "is offered."
         ),
     ] = DEFAULT_CAPACITY
-    labels: Annotated[Labels, Field(description="Labels added to the virtual nodes.")] = {}
+    labels: Annotated[
+        Labels,
+        Field(
+            description="Labels added to the virtual nodes. One that is taken out here goes from the nodes too."
+        ),
+    ] = {}
 
     @model_validator(mode="after")
     def _one_name_is_for_one_node(self) -> Kubelet:

@@ -9,6 +9,8 @@ VERSION = "v1beta1"
 CELL_FINALIZER = f"{GROUP}/instance"
 TAINT_KEY = "virtual-kubelet.io/provider"
 TAINT_VALUE = "kip"
+# On the virtual node: the keys of the labels that Kip set, with commas between them.
+ANNOTATION_LABELS = f"{GROUP}/labels"
 
 # EC2 tags. The first two say whose an instance is; the sweep terminates only what carries both.
 TAG_CLUSTER = f"{GROUP}/cluster"

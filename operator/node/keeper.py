@@ -97,7 +97,7 @@ class NodeKeeper:
                 log.info("node created", node=self._options.name)
                 return self._node
             node = await self._client.get(self.path)
-        patch = _difference(node, wanted)
+        patch = node_object.difference(node, wanted)
         if patch:
             node = await self._client.patch(self.path, patch, content_type=STRATEGIC_MERGE_PATCH)
         self._node = node
@@ -109,10 +109,9 @@ class NodeKeeper:
         due = self._clock.monotonic() - self._reported_at >= REPORT_S
         if not due and node_object.same_but_heartbeat(before, status):
             return
-        # Lists of addresses merge by type and conditions by type; a replaced address must not leave the old one behind.
-        status["addresses"] = [{"$patch": "replace"}, *status["addresses"]]
+        patch = {"status": node_object.status_patch(before, status)}
         self._node = await self._client.patch(
-            f"{self.path}/status", {"status": status}, content_type=STRATEGIC_MERGE_PATCH
+            f"{self.path}/status", patch, content_type=STRATEGIC_MERGE_PATCH
         )
         self._reported_at = self._clock.monotonic()
 
@@ -136,19 +135,3 @@ class NodeKeeper:
             )
         except NotFound:
             await self._client.create(_LEASES, lease)
-
-
-def _difference(node: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """A patch for what Kip is responsible for; labels and taints that others added stay."""
-    patch: dict[str, Any] = {}
-    have = node["metadata"].get("labels") or {}
-    labels = {k: v for k, v in wanted["metadata"]["labels"].items() if have.get(k) != v}
-    if labels:
-        patch["metadata"] = {"labels": labels}
-    taint = wanted["spec"]["taints"][0]
-    taints = node.get("spec", {}).get("taints") or []
-    if not any(t["key"] == taint["key"] and t["effect"] == taint["effect"] for t in taints):
-        patch["spec"] = {"taints": [*taints, taint]}
-    if not node.get("spec", {}).get("providerID"):
-        patch.setdefault("spec", {})["providerID"] = wanted["spec"]["providerID"]
-    return patch

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
+from kip.model import quantity
 from kip.model.clock import to_rfc3339
-from kip.model.names import TAINT_KEY, TAINT_VALUE, provider_id
+from kip.model.names import ANNOTATION_LABELS, TAINT_KEY, TAINT_VALUE, provider_id
+
+_AMOUNTS = ("capacity", "allocatable")
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class NodeOptions:
     """InternalIP: where the API server reaches the node's kubelet API."""
     kubelet_port: int
     capacity: Mapping[str, str]
+    """What the scheduler may fill. The status has these resources and no others: what anybody adds is taken away."""
     labels: Mapping[str, str] = field(default_factory=dict)
     kubelet_version: str = "v1.36.0"
     """Shown in kubectl's VERSION column; the cluster's own version, because the cells' kubelets follow it."""
@@ -58,10 +63,15 @@ def new_node(options: NodeOptions) -> dict[str, Any]:
     The providerID keeps cloud controllers away: with none, the AWS one looks the node up by name and, from Kubernetes 1.37
     on, deletes it when it is NotReady and not found. A scheme that is not its own it leaves alone.
     """
+    ours = labels(options)
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": options.name, "labels": labels(options)},
+        "metadata": {
+            "name": options.name,
+            "labels": ours,
+            "annotations": {ANNOTATION_LABELS: ",".join(sorted(ours))},
+        },
         "spec": {
             "providerID": provider_id(options.cluster, options.name),
             "taints": [{"key": TAINT_KEY, "value": TAINT_VALUE, "effect": "NoSchedule"}],
@@ -105,22 +115,66 @@ def status(
     }
 
 
-def same_but_heartbeat(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Do the two statuses differ in nothing but heartbeat times?"""
-    return _without_heartbeat(one) == _without_heartbeat(other)
+def difference(node: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """A strategic merge patch that makes the Node what `new_node` wants; empty if it is. What others added stays."""
+    patch: dict[str, Any] = {}
+    if metadata := _metadata_difference(node["metadata"], wanted["metadata"]):
+        patch["metadata"] = metadata
+    taint = wanted["spec"]["taints"][0]
+    taints = node.get("spec", {}).get("taints") or []
+    if not any(t["key"] == taint["key"] and t["effect"] == taint["effect"] for t in taints):
+        patch["spec"] = {"taints": [*taints, taint]}
+    if not node.get("spec", {}).get("providerID"):
+        patch.setdefault("spec", {})["providerID"] = wanted["spec"]["providerID"]
+    return patch
 
 
-def _without_heartbeat(status: Mapping[str, Any]) -> dict[str, Any]:
-    conditions = [
-        {k: v for k, v in c.items() if k != "lastHeartbeatTime"} for c in status.get("conditions") or ()
-    ]
-    keys = ("capacity", "allocatable", "addresses", "daemonEndpoints", "nodeInfo")
-    info = {k: v for k, v in (status.get("nodeInfo") or {}).items() if v}
-    return {
-        **{k: status.get(k) for k in keys},
-        "nodeInfo": info,
-        "conditions": sorted(conditions, key=lambda c: c["type"]),
+def _metadata_difference(have: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    patch = {}
+    for kind in ("labels", "annotations"):
+        known = have.get(kind) or {}
+        if changed := {k: v for k, v in wanted[kind].items() if known.get(k) != v}:
+            patch[kind] = changed
+    # A label that is configured no more would stay for ever. Which of them were ours, only the Node itself can tell:
+    # whoever set them may have been a process before this one.
+    once_ours = (have.get("annotations") or {}).get(ANNOTATION_LABELS, "").split(",")
+    gone = {k: None for k in once_ours if k in (have.get("labels") or {}) and k not in wanted["labels"]}
+    if gone:
+        patch["labels"] = {**patch.get("labels", {}), **gone}
+    return patch
+
+
+def status_patch(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """A strategic merge patch that makes `before` the wanted status. A merge alone would only ever add."""
+    amounts = {
+        kind: {**dict.fromkeys(before.get(kind) or {}), **wanted[kind]}  # null takes a resource away
+        for kind in _AMOUNTS
     }
+    # Addresses merge by type: a replaced one would leave the old one behind.
+    return {**wanted, **amounts, "addresses": [{"$patch": "replace"}, *wanted["addresses"]]}
+
+
+def same_but_heartbeat(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Does the status already say what is wanted, heartbeat times left aside?"""
+    conditions = {c["type"]: c for c in before.get("conditions") or ()}
+    info = before.get("nodeInfo") or {}
+    return (
+        all(before.get(part) == wanted[part] for part in ("addresses", "daemonEndpoints"))
+        and all(_amounts(before.get(kind)) == _amounts(wanted[kind]) for kind in _AMOUNTS)
+        # The API server leaves out what is empty.
+        and all(info.get(key, "") == value for key, value in wanted["nodeInfo"].items())
+        # Conditions of other types are somebody else's.
+        and all(_lasting(conditions.get(c["type"], {})) == _lasting(c) for c in wanted["conditions"])
+    )
+
+
+def _amounts(resources: Mapping[str, str] | None) -> dict[str, Decimal]:
+    """As numbers: the API server writes quantities its own way, `1024Mi` as `1Gi`."""
+    return {resource: quantity.parse(amount) for resource, amount in (resources or {}).items()}
+
+
+def _lasting(condition: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in condition.items() if key != "lastHeartbeatTime"}
 
 
 def _condition(

@@ -99,6 +99,22 @@ async def test_what_others_changed_of_ours_is_mended_and_what_is_theirs_stays(ke
     assert node["spec"]["unschedulable"] is True
 
 
+async def test_what_is_configured_no_more_goes_once_and_for_all(kept):
+    await kept.keeper.start()
+    options = NodeOptions(NAME, "blue", "10.0.0.7", 10250, {"memory": "1024Mi"})
+    later = NodeKeeper(kept.api, kept.clock, options, health=lambda: HEALTHY)
+    await later.start()
+    node = await kept.api.get(NODE)
+    assert "team" not in node["metadata"]["labels"]
+    assert node["status"]["capacity"] == node["status"]["allocatable"] == {"memory": "1024Mi"}
+    # As the API server would have written it.
+    canonical = {"capacity": {"memory": "1Gi"}, "allocatable": {"memory": "1Gi"}}
+    await kept.api.patch(f"{NODE}/status", {"status": canonical})
+    before = len(kept.api.writes())
+    await later.beat()
+    assert [r.path for r in kept.api.writes()[before:]] == [LEASE]
+
+
 async def test_another_process_may_create_it_first(kept):
     await kept.api.create("/api/v1/nodes", {"metadata": {"name": NAME}, "spec": {}})
     kept.api.fail("GET", NODE, status=404)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from kip.node.object import HEALTHY, Health, NodeOptions, new_node, same_but_heartbeat, status
+import pytest
+
+from kip.node.object import (
+    HEALTHY,
+    Health,
+    NodeOptions,
+    difference,
+    new_node,
+    same_but_heartbeat,
+    status,
+    status_patch,
+)
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 OPTIONS = NodeOptions(
@@ -78,3 +89,48 @@ def test_a_heartbeat_alone_is_no_difference():
     moved = replace(OPTIONS, address="10.0.0.8")
     assert not same_but_heartbeat(one, status(moved, HEALTHY, now=NOW, before=one))
     assert not same_but_heartbeat({}, one)
+
+
+@pytest.mark.parametrize(
+    ("configured", "canonical"),
+    [("1024Mi", "1Gi"), ("0.5", "500m"), ("1000m", "1"), ("1e3", "1k"), ("100Gi", "100Gi")],
+)
+def test_amounts_are_compared_as_numbers(configured, canonical):
+    wanted = status(replace(OPTIONS, capacity={"memory": configured}), HEALTHY, now=NOW)
+    stored = {**wanted, "capacity": {"memory": canonical}, "allocatable": {"memory": canonical}}
+    assert same_but_heartbeat(stored, wanted)
+    assert not same_but_heartbeat({**stored, "capacity": {"memory": "7"}}, wanted)
+    assert not same_but_heartbeat({**stored, "allocatable": {}}, wanted)
+
+
+def test_a_resource_that_is_no_longer_offered_is_a_difference_and_taken_away():
+    before = status(replace(OPTIONS, capacity={"cpu": "1", "example.com/dongle": "4"}), HEALTHY, now=NOW)
+    wanted = status(replace(OPTIONS, capacity={"cpu": "2"}), HEALTHY, now=NOW, before=before)
+    assert not same_but_heartbeat(before, wanted)
+    patch = status_patch(before, wanted)
+    assert patch["capacity"] == patch["allocatable"] == {"cpu": "2", "example.com/dongle": None}
+    assert status_patch({}, wanted)["capacity"] == {"cpu": "2"}
+
+
+def test_conditions_of_others_are_none_of_our_business():
+    one = status(OPTIONS, HEALTHY, now=NOW)
+    theirs = {"type": "KernelDeadlock", "status": "False"}
+    assert same_but_heartbeat({**one, "conditions": [theirs, *one["conditions"]]}, one)
+    assert not same_but_heartbeat({**one, "conditions": one["conditions"][1:]}, one)
+
+
+def test_a_label_that_is_configured_no_more_goes_and_others_stay():
+    before = new_node(OPTIONS)
+    before["metadata"]["labels"]["theirs"] = "1"
+    before["metadata"]["annotations"]["theirs"] = "1"
+    wanted = new_node(replace(OPTIONS, labels={"tier": "back"}))
+    assert difference(before, before) == {}
+    metadata = difference(before, wanted)["metadata"]
+    assert metadata["labels"] == {"tier": "back", "team": None, "kubernetes.io/arch": "amd64"}
+    assert set(metadata["annotations"]) == {"kip.elotl.co/labels"}
+    assert "team" not in metadata["annotations"]["kip.elotl.co/labels"]
+
+
+def test_labels_of_a_node_that_somebody_else_made_are_left_alone():
+    node = {"metadata": {"name": OPTIONS.name, "labels": {"team": "other", "theirs": "1"}}, "spec": {}}
+    assert None not in difference(node, new_node(OPTIONS))["metadata"]["labels"].values()
