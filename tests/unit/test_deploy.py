@@ -47,6 +47,9 @@ DOCUMENTED_ACTIONS = {
     "iam:PassRole",
 }
 
+# Those that the permissions name.
+VIRTUAL_NODES = [f"kip-provider-{number}" for number in range(4)]
+
 _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -90,6 +93,100 @@ def rules_of(path: Path, kind: str, namespace: str | None = None) -> list[dict[s
         if document["kind"] == kind and document["metadata"].get("namespace") == namespace
         for rule in document["rules"]
     ]
+
+
+# Every request that Kip makes in its own name, by who makes it; what is passed on for cells goes as the virtual node.
+USED = {
+    ("", "pods"): {
+        "list": "app/sightings.py",
+        "watch": "handlers/registry.py",
+        "get": "cellapi/pods.py",
+        "delete": "cells/report.py",
+    },
+    ("", "pods/status"): {"patch": "cells/report.py"},
+    ("", "events"): {"create": "kube/events.py"},
+    ("", "nodes"): {
+        "create": "node/keeper.py",
+        "get": "node/keeper.py",
+        "patch": "node/keeper.py",
+        "list": "handlers/registry.py",
+        "watch": "handlers/registry.py",
+    },
+    ("", "nodes/status"): {"patch": "node/keeper.py"},
+    ("kip.elotl.co", "cells"): {
+        "create": "cells/repository.py",
+        "get": "cells/repository.py",
+        "list": "cells/repository.py",
+        "patch": "cells/repository.py",
+        "delete": "cells/repository.py",
+        "watch": "handlers/registry.py",
+    },
+    ("kip.elotl.co", "cells/status"): {"patch": "cells/repository.py"},
+    ("", "services"): {"get": "app/cluster.py", "list": "kube/informer.py", "watch": "kube/informer.py"},
+    ("discovery.k8s.io", "endpointslices"): {"list": "kube/informer.py", "watch": "kube/informer.py"},
+    ("storage.k8s.io", "csidrivers"): {"list": "kube/informer.py", "watch": "kube/informer.py"},
+    ("node.k8s.io", "runtimeclasses"): {"list": "kube/informer.py", "watch": "kube/informer.py"},
+    ("", "namespaces"): {"get": "app/cluster.py"},
+    ("authentication.k8s.io", "tokenreviews"): {"create": "kubelet/auth.py"},
+    ("authorization.k8s.io", "subjectaccessreviews"): {"create": "kubelet/auth.py"},
+    ("certificates.k8s.io", "certificatesigningrequests"): {
+        "create": "kubelet/certificate.py",
+        "get": "kubelet/certificate.py",
+        "delete": "kubelet/certificate.py",
+    },
+    ("certificates.k8s.io", "certificatesigningrequests/approval"): {"update": "kubelet/certificate.py"},
+    ("certificates.k8s.io", "signers"): {"approve": "kubelet/certificate.py"},
+    ("", "users"): {"impersonate": "cellapi/upstream.py"},
+    ("", "groups"): {"impersonate": "cellapi/upstream.py"},
+}
+USED_IN_NAMESPACES = {
+    ("kube-node-lease", "leases"): {"create": "node/keeper.py", "patch": "node/keeper.py"},
+    ("kube-system", "configmaps"): {"get": "kubelet/clientca.py"},
+    ("kip", "leases"): {"create": "kube/lease.py", "get": "kube/lease.py", "update": "kube/lease.py"},
+    ("kip", "secrets"): {
+        "create": "kube/secrets.py",
+        "get": "kube/secrets.py",
+        "list": "kubelet/logs.py",
+        "patch": "kubelet/logs.py",
+        "delete": "kubelet/logs.py",
+    },
+}
+
+
+def verbs_by(rules: list[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:
+    found: dict[tuple[str, str], set[str]] = {}
+    for rule in rules:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                found.setdefault((group, resource), set()).update(rule["verbs"])
+    return found
+
+
+def test_nothing_is_allowed_that_is_never_asked_for(project: Path) -> None:
+    rbac = project / "deploy" / "rbac.yaml"
+    assert verbs_by(rules_of(rbac, "ClusterRole")) == {what: set(verbs) for what, verbs in USED.items()}
+    namespaced = {
+        (namespace, resource): verbs
+        for namespace in ("kip", "kube-node-lease", "kube-system")
+        for (_, resource), verbs in verbs_by(rules_of(rbac, "Role", namespace)).items()
+    }
+    assert namespaced == {what: set(verbs) for what, verbs in USED_IN_NAMESPACES.items()}
+    for uses in (*USED.values(), *USED_IN_NAMESPACES.values()):
+        for file in uses.values():
+            assert (project / "operator" / file).is_file(), f"{file} is said to use a permission"
+
+
+def test_no_node_but_the_virtual_ones_is_changed(project: Path) -> None:
+    rbac = project / "deploy" / "rbac.yaml"
+    patching = [
+        rule
+        for rule in (*rules_of(rbac, "ClusterRole"), *rules_of(rbac, "Role", "kube-node-lease"))
+        if "patch" in rule["verbs"] and set(rule["resources"]) & {"nodes", "nodes/status", "leases"}
+    ]
+    assert len(patching) == 2
+    for rule in patching:
+        assert rule["verbs"] == ["patch"]
+        assert rule["resourceNames"] == VIRTUAL_NODES
 
 
 def test_no_secret_of_anybody_elses(project: Path) -> None:
@@ -159,6 +256,7 @@ def test_the_configuration_that_comes_with_it_is_good(project: Path) -> None:
         for name in rule["resourceNames"]
     }
     assert {f"system:node:{node}" for node in settings.kubelet.node_names} <= named
+    assert named == {f"system:node:{node}" for node in VIRTUAL_NODES}
 
 
 def test_the_chart_has_the_same_permissions(project: Path) -> None:
