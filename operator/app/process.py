@@ -12,24 +12,26 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import kopf
 import structlog
 
-from kip.app import cluster, keys
+from kip.app import cluster, keys, ownnode
 from kip.app.cluster import CannotStart
 from kip.app.ending import Ending
 from kip.app.location import locate
 from kip.app.serving import NodeServing, Surroundings
 from kip.app.turns import CannotLetGo, Current, serve_in_turns
-from kip.cloud.metadata import whereabouts
-from kip.cloud.sdk import SdkSettings, open_ec2
-from kip.config import Settings
+from kip.cloud import metadata
+from kip.cloud.metadata import Whereabouts
+from kip.cloud.sdk import SdkSettings, filters, open_ec2
+from kip.config import Aws, Settings
 from kip.kube.client import ApiClient, not_strict
 from kip.kube.lease import LeaseHolder
 from kip.kube.waiting import when_available
-from kip.model.clock import SystemClock
+from kip.model.clock import Clock, SystemClock
 from kip.observe.metrics import Metrics
 from kip.observe.probes import Probes
 
@@ -96,19 +98,11 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             lambda: keys.load(client, settings.cluster.namespace, clock), clock, what="the operator's keys"
         )
         aws = settings.cloud.aws
-        location = await locate(aws, whereabouts)
+        location = await locate(aws, lambda: _here(aws, client, clock))
         metrics = Metrics()
         ec2 = await stack.enter_async_context(
             open_ec2(
-                SdkSettings(
-                    region=location.region,
-                    endpoint_url=str(aws.endpoint_url) if aws.endpoint_url else None,
-                    access_key_id=aws.access_key_id,
-                    verify_tls=not aws.insecure_tls_skip_verify,
-                    secret_access_key=aws.secret_access_key.get_secret_value()
-                    if aws.secret_access_key
-                    else None,
-                ),
+                _sdk_settings(aws, location.region),
                 observe=lambda action, result, seconds: metrics.aws_called(
                     action, result=result, seconds=seconds
                 ),
@@ -130,6 +124,29 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             run_dir=run_dir,
             login=lambda: _login(client),
         )
+
+
+def _sdk_settings(aws: Aws, region: str) -> SdkSettings:
+    return SdkSettings(
+        region=region,
+        endpoint_url=str(aws.endpoint_url) if aws.endpoint_url else None,
+        access_key_id=aws.access_key_id,
+        secret_access_key=aws.secret_access_key.get_secret_value() if aws.secret_access_key else None,
+        verify_tls=not aws.insecure_tls_skip_verify,
+    )
+
+
+async def _here(aws: Aws, client: ApiClient, clock: Clock) -> Whereabouts | None:
+    """Where this process runs, by whoever knows it."""
+
+    async def describe(region: str, instance_id: str) -> Mapping[str, Any] | None:
+        async with open_ec2(_sdk_settings(aws, region)) as ec2:
+            return next(iter(await ec2.describe_instances(filters({"instance-id": instance_id}))), None)
+
+    async def by_node() -> Whereabouts | None:
+        return await ownnode.whereabouts(client, os.environ.get("NODE_NAME"), describe, region=aws.region)
+
+    return await metadata.whereabouts() or await when_available(by_node, clock, what="the node Kip runs on")
 
 
 def _identity(environ: Mapping[str, str]) -> str:

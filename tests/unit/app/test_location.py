@@ -35,10 +35,17 @@ async def test_the_rest_is_taken_from_where_kip_runs():
 
 
 async def test_without_metadata_the_missing_keys_are_named():
-    with pytest.raises(CannotStart, match=r"cloud\.aws\.region and cloud\.aws\.subnetID"):
+    with pytest.raises(CannotStart, match=r"set cloud\.aws\.region .* and cloud\.aws\.subnetID"):
         await locate(Aws(), nowhere)
-    with pytest.raises(CannotStart, match=r"^cloud\.aws\.subnetID"):
+    with pytest.raises(CannotStart, match=r"set cloud\.aws\.subnetID or cloud\.aws\.vpcID"):
         await locate(Aws(region="us-east-1"), nowhere)
+
+
+async def test_it_is_said_where_each_installer_has_them():
+    with pytest.raises(CannotStart) as raised:
+        await locate(Aws(region="us-east-1"), nowhere)
+    assert "deploy.sh: SUBNET_IDS or VPC_ID, Helm: subnetIDs or vpcID" in str(raised.value)
+    assert "USE_REGION" not in str(raised.value)
 
 
 async def test_another_region_is_not_combined_with_the_subnet_of_this_one():
