@@ -60,6 +60,8 @@ VARIABLES = {
     "CLUSTER_NAME": "shop",
     "USE_REGION": "us-west-2",
     "KIP_SERVICE_ACCOUNT_ROLE_ARN": "arn:aws:iam::012345678910:role/kip",
+    # Without it, AWS would be asked where this machine has the aws command.
+    "CLUSTER_SECURITY_GROUP": "sg-0123abcd",
 }
 
 
@@ -84,12 +86,16 @@ def test_deploy_sh_takes_the_documented_variables(project: Path, programs: Path)
         NAMESPACE="elotl-kip",
         IMAGE_REGISTRY="registry.example.com/team",
         IMAGE_TAG="1.2",
+        SUBNET_IDS="subnet-1,subnet-2",
+        VPC_ID="vpc-1",
         CELL_INSTANCE_PROFILE_ARN="arn:aws:iam::012345678910:instance-profile/kip-cell",
         NFS_VOLUME_ENDPOINT="fs-1.efs.us-west-2.amazonaws.com:/",
     )
     assert printed.returncode == 0, printed.stderr
     assert "image: registry.example.com/team/kip:1.2" in printed.stdout
     assert "defaultIAMPermissions: arn:aws:iam::012345678910:instance-profile/kip-cell" in printed.stdout
+    assert "extraSecurityGroups: [sg-0123abcd]" in printed.stdout
+    assert "subnetID: [subnet-1, subnet-2]" in printed.stdout
     assert "role-arn: arn:aws:iam::012345678910:role/kip" in printed.stdout
     assert "namespace: kip\n" not in printed.stdout
     assert "namespace: kube-node-lease\n" in printed.stdout

@@ -1,0 +1,166 @@
+"""deploy/deploy.sh: what it makes of its variables, and what it says when one is missing.
+
+kubectl and aws are stand-ins; tests/integration/deploy applies what the real kubectl prints.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kip import config
+from kip.config import Settings
+
+VARIABLES = {
+    "CLUSTER_NAME": "shop",
+    "USE_REGION": "us-west-2",
+    "KIP_SERVICE_ACCOUNT_ROLE_ARN": "arn:aws:iam::012345678910:role/kip",
+}
+# `kubectl kustomize DIR` prints the installation; of that, provider.yaml is what these tests look at.
+KUBECTL = 'cat "$2/../deploy/provider.yaml"'
+ASKED = "eks describe-cluster --name shop --region us-west-2"
+
+Deploy = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Callable[..., None]:
+    """Puts a program of this name and content where deploy.sh finds it."""
+    (tmp_path / "bin").mkdir()
+
+    def put(name: str, script: str) -> None:
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    put("kubectl", KUBECTL)
+    for name in ("bash", "cat", "cp", "dirname", "env", "mkdir", "mktemp", "rm", "sed"):
+        found = next(Path(place, name) for place in os.defpath.split(":") if Path(place, name).exists())
+        (tmp_path / "bin" / name).symlink_to(found)
+    return put
+
+
+@pytest.fixture
+def deploy(project: Path, tmp_path: Path, programs: Callable[..., None]) -> Deploy:
+    """Runs it with these arguments and variables, and no programs but the stand-ins and what a shell needs."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [project / "deploy" / "deploy.sh", *arguments],
+            env={"PATH": str(tmp_path / "bin"), "TMPDIR": str(tmp_path), **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+
+    return run
+
+
+@pytest.fixture
+def provider(deploy: Deploy, tmp_path: Path) -> Callable[..., tuple[Settings, str]]:
+    """The configuration that comes of these variables, and what was said about it."""
+
+    def made(**variables: str) -> tuple[Settings, str]:
+        done = deploy("--print", **VARIABLES, **variables)
+        assert done.returncode == 0, done.stderr
+        file = tmp_path / "provider.yaml"
+        file.write_text(done.stdout)
+        settings, warnings = config.load(file, {})
+        assert not warnings
+        assert not [line for line in done.stdout.splitlines() if line != line.rstrip() or not line]
+        return settings, done.stderr
+
+    return made
+
+
+def test_what_is_required_is_enough(provider) -> None:
+    settings, _ = provider(CLUSTER_SECURITY_GROUP="sg-0123abcd")
+    assert settings.cluster.name == "shop"
+    assert settings.cloud.aws.region == "us-west-2"
+    assert settings.cloud.aws.subnet_ids == ()
+    assert settings.cloud.aws.vpc_id is None
+    assert settings.cells.default_iam_permissions is None
+
+
+@pytest.mark.parametrize("given", ["subnet-1,subnet-2", "subnet-1 subnet-2", "subnet-1, subnet-2"])
+def test_where_cells_go(provider, given: str) -> None:
+    settings, said = provider(CLUSTER_SECURITY_GROUP="sg-0123abcd", SUBNET_IDS=given, VPC_ID="vpc-1")
+    assert settings.cloud.aws.subnet_ids == ("subnet-1", "subnet-2")
+    assert settings.cloud.aws.vpc_id == "vpc-1"
+    assert not said
+
+
+def test_cells_join_the_clusters_security_group(provider, programs) -> None:
+    programs("aws", "echo it was asked needlessly >&2; exit 1")
+    settings, said = provider(CLUSTER_SECURITY_GROUP="sg-0123abcd")
+    assert settings.cells.extra_security_groups == ("sg-0123abcd",)
+    assert not said
+
+
+def test_the_clusters_security_group_is_found(provider, programs) -> None:
+    programs("aws", f'case "$*" in "{ASKED}"*clusterSecurityGroupId*) echo sg-4567cdef;; *) exit 1;; esac')
+    settings, said = provider()
+    assert settings.cells.extra_security_groups == ("sg-4567cdef",)
+    assert not said
+
+
+@pytest.mark.parametrize(
+    ("aws", "why"),
+    [
+        (None, "there is no aws command to ask"),
+        ("echo; echo 'AccessDenied: eks:DescribeCluster' >&2; exit 254", "AccessDenied: eks:DescribeCluster"),
+        ("echo None", "None"),
+    ],
+)
+def test_that_it_is_not_found_is_said_in_one_line_and_nothing_fails(
+    provider, programs, aws: str | None, why: str
+) -> None:
+    if aws is not None:
+        programs("aws", aws)
+    settings, said = provider()
+    assert settings.cells.extra_security_groups == ()
+    [line] = said.splitlines()
+    assert line == (
+        f"deploy.sh: CLUSTER_SECURITY_GROUP is not set and not found ({why}): "
+        "cells will reach neither the cluster's DNS nor its pods"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("CLUSTER_SECURITY_GROUP", "default", "sg-0123abcd"),
+        ("SUBNET_IDS", "subnet-1,vpc-1", "subnet-0123abcd,subnet-4567cdef"),
+        ("SUBNET_IDS", "subnet-1,", "subnet-0123abcd,subnet-4567cdef"),
+        ("VPC_ID", "subnet-1", "vpc-0123abcd"),
+    ],
+)
+def test_a_wrong_value_is_refused(deploy: Deploy, name: str, value: str, expected: str) -> None:
+    refused = deploy("--print", **VARIABLES, **{name: value})
+    assert refused.returncode == 1
+    assert refused.stderr == f"deploy.sh: {name}={value}: expected something like {expected}\n"
+    assert not refused.stdout
+
+
+def test_help_names_every_variable_and_needs_none(deploy: Deploy, project: Path) -> None:
+    helped = deploy("--help")
+    assert helped.returncode == 0, helped.stderr
+    assert helped.stdout.startswith("Usage: deploy/deploy.sh [--print]\n")
+    script = (project / "deploy" / "deploy.sh").read_text()
+    taken = set(re.findall(r"^expect(?:_if_set)? ([A-Z_]+)", script, re.MULTILINE))
+    assert {"CLUSTER_NAME", "SUBNET_IDS", "CLUSTER_SECURITY_GROUP"} <= taken
+    named = re.findall(r"^  ([A-Z][A-Z_, ]+?)  ", helped.stdout, re.MULTILINE)
+    assert taken <= set(", ".join(named).split(", "))
+    assert "set -euo" not in helped.stdout
+
+
+def test_an_argument_that_there_is_not_installs_nothing(deploy: Deploy) -> None:
+    refused = deploy("--prnt", **VARIABLES)
+    assert refused.returncode == 1
+    assert refused.stderr == "deploy.sh: unknown argument --prnt; expected --print, --help or none\n"
