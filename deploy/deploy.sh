@@ -2,14 +2,14 @@
 # Usage: deploy/deploy.sh [--print]
 #
 # Installs Kip into the EKS cluster that kubectl points at. With --print it only shows what would be applied. Needs
-# kubectl 1.21 or newer, and these environment variables:
+# kubectl 1.22 or newer, and these environment variables:
 #
 #   CLUSTER_NAME                   required: name of the EKS cluster; Kip's instances are tagged with it
 #   USE_REGION                     required: AWS region of the cells, such as us-west-2
 #   KIP_SERVICE_ACCOUNT_ROLE_ARN   required: IAM role that the service account kip-provider may assume; it needs
 #                                  iam/policy.json and the trust relationship of iam/trust-policy.json
-#   IMAGE_REGISTRY, IMAGE_TAG      Kip's own image is $IMAGE_REGISTRY/kip:$IMAGE_TAG. The defaults name a published
-#                                  image of the first Kip, not of this version: set them to your own
+#   IMAGE_REGISTRY, IMAGE_TAG      Kip's own image is $IMAGE_REGISTRY/kip:$IMAGE_TAG. The defaults are Kip Enterprise's,
+#                                  where this version is not published: set them to where yours is
 #   NAMESPACE                      namespace of Kip, default kip
 #   CLUSTER_SECURITY_GROUP         the cluster's security group, such as sg-0123abcd, which cells get too: without it
 #                                  they reach neither the cluster's DNS nor its pods. Default: what the aws command

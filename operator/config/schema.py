@@ -117,7 +117,7 @@ class Aws(Section):
         BeforeValidator(one_or_many),
         Field(
             alias="subnetID",
-            description="Subnet of the cells, or a list of them. Without it the one Kip runs in.",
+            description="Subnet of the cells, or a list of them. Without it the VPC's, else the one Kip runs in.",
         ),
     ] = ()
     endpoint_url: Annotated[
@@ -221,7 +221,11 @@ class Cells(Section):
         Field(description="Address ranges, besides the VPC's own, from which pods on cells may be reached."),
     ] = ()
     extra_security_groups: Annotated[
-        tuple[Group, ...], Field(description="Security groups added to every cell.")
+        tuple[Group, ...],
+        Field(
+            description="Security groups added to every cell. On EKS that of the cluster has to be one of them: "
+            "only its members reach the nodes, and the cluster's DNS on them."
+        ),
     ] = ()
     nametag: Annotated[
         str | None,
@@ -305,7 +309,10 @@ class Kubelet(Section):
     nodes: Annotated[
         int,
         whole_number(at_least=1),
-        Field(description="Number of virtual nodes. Each is served by one process at a time."),
+        Field(
+            description="Number of virtual nodes. Each is served by one process at a time. The permissions in "
+            "deploy/rbac.yaml are for four."
+        ),
     ] = 1
     node_ip: Annotated[
         Address | None,
