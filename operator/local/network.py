@@ -11,6 +11,7 @@ import subprocess
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from kip.local.mounts import mounts
 from kip.local.world import World, WorldError
 
 METADATA_ADDRESS = IPv4Address("169.254.169.254")
@@ -120,8 +121,8 @@ def remove_namespace(path: Path) -> None:
 
 def is_namespace(path: Path) -> bool:
     """Whether a namespace is mounted on that file."""
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    return any(line.split()[4] == str(path) for line in mounts)
+    canonical = path.resolve()
+    return any(mount.point == canonical for mount in mounts())
 
 
 def _succeeds(*command: str) -> bool:

@@ -209,9 +209,16 @@ def host_interface(name: str) -> str:
 
 
 def states_directory() -> Path:
-    """The directory of all worlds' state: `KIP_LOCAL_STATE`, else one that suits the user (root or not)."""
+    """The directory of all worlds' state: `KIP_LOCAL_STATE`, else one that suits the user (root or not).
+
+    Canonical, as the kernel's paths are: what of a world is mounted and which processes are its own is told by them.
+    """
+    return _chosen_directory().resolve()
+
+
+def _chosen_directory() -> Path:
     if chosen := os.environ.get("KIP_LOCAL_STATE"):
-        return Path(chosen).absolute()
+        return Path(chosen)
     if os.geteuid() == 0:
         return Path("/var/lib/kip-local")
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from kip.local.room.traces import unescaped
+from kip.local.mounts import Mount, mounts
 from kip.local.world import World, WorldError
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,7 @@ def check_host(world: World) -> None:
         raise WorldError("the machine room boots machines: it has to run as root")
     if shutil.which("runc") is None:
         raise WorldError("the machine room needs runc (Debian package runc)")
-    mountinfo = Path("/proc/self/mountinfo").read_text()
-    if file_system_of(world.state.resolve(), mountinfo) == "overlay":
+    if file_system_of(world.state.resolve(), mounts()) == "overlay":
         raise WorldError(
             f"{world.state} lies on overlayfs, on which a machine's own overlays are not possible: "
             "set KIP_LOCAL_STATE to a directory on a disk or a tmpfs"
@@ -46,13 +46,11 @@ def allow_many_machines(limit: Path = _INOTIFY_LIMIT) -> None:
         log.warning("machines may end as they start when many run: %s cannot be raised: %s", limit, error)
 
 
-def file_system_of(path: Path, mountinfo: str) -> str:
-    """The type of the file system that the path is on, by the text of /proc/self/mountinfo."""
+def file_system_of(path: Path, table: Iterable[Mount]) -> str:
+    """The type of the file system that a canonical path is on, among those mounts."""
     best, found = -1, ""
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        point = Path(unescaped(before.split()[4]))
-        # Of two mounts on the same point the later one is seen.
-        if path.is_relative_to(point) and len(point.parts) >= best:
-            best, found = len(point.parts), after.split()[0]
+    for mount in table:
+        depth = len(mount.point.parts)
+        if path.is_relative_to(mount.point) and depth >= best:
+            best, found = depth, mount.file_system
     return found

@@ -15,6 +15,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from kip.local.mounts import mounts
+
 
 def cgroup_directories(name: str) -> list[Path]:
     """The directories of that cgroup in every hierarchy (v1 controllers, named ones, v2) that has it."""
@@ -23,10 +25,9 @@ def cgroup_directories(name: str) -> list[Path]:
 
 
 def _hierarchies() -> Iterator[Path]:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        if after.split(" ", 1)[0] in {"cgroup", "cgroup2"}:
-            yield Path(before.split()[4])
+    for mount in mounts():
+        if mount.file_system in {"cgroup", "cgroup2"}:
+            yield mount.point
 
 
 def processes(name: str) -> set[int]:
@@ -58,17 +59,10 @@ def remove_cgroups(name: str) -> None:
 
 def mounts_below(directory: Path) -> list[Path]:
     """Mount points at or below that directory, the deepest first; as often as something is mounted there."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    points = [Path(unescaped(line.split()[4])) for line in lines]
-    below = [point for point in points if point.is_relative_to(directory)]
+    # A mount that is not found is removed through: by whatever name the directory was called.
+    canonical = directory.resolve()
+    below = [mount.point for mount in mounts() if mount.point.is_relative_to(canonical)]
     return sorted(below, key=lambda point: len(point.parts), reverse=True)
-
-
-def unescaped(field: str) -> str:
-    """A field of mountinfo: the kernel writes space, tab, newline and backslash as octal escapes."""
-    for code in ("040", "011", "012", "134"):
-        field = field.replace(f"\\{code}", chr(int(code, 8)))
-    return field
 
 
 def unmount_below(directory: Path) -> None:

@@ -20,7 +20,7 @@ def plug_in(network: Network, namespace: Path, instance: Instance) -> None:
         CalledProcessError: the kernel refused a step.
     """
     port = _port(instance.id)
-    room = f"link add {port} type veth peer name eth0 netns {namespace}\n"
+    room = f'link add {port} type veth peer name eth0 netns "{namespace}"\n'
     room += f"link set {port} master {network.bridge} up\n"
     _feed(network.enter("ip", "-batch", "-"), room)
     length = instance.subnet_cidr.partition("/")[2]

@@ -147,7 +147,13 @@ def test_a_process_left_in_a_namespace_does_not_keep_the_world(name: str) -> Non
 
 
 @needs_root
-def test_mounts_and_loop_devices_go_and_nothing_is_removed_through_a_mount(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("states", ["states", "link/states"])
+def test_mounts_and_loop_devices_go_and_nothing_is_removed_through_a_mount(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: str
+) -> None:
+    (tmp_path / "a disk").mkdir()
+    (tmp_path / "link").symlink_to("a disk")
+    monkeypatch.setenv("KIP_LOCAL_STATE", str(tmp_path / states))
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("still here")

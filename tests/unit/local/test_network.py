@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from kip.local import network
+from kip.local.mounts import parse
 from kip.local.network import Network, NetworkError, _run, is_namespace
 from kip.local.world import World
 
@@ -24,6 +26,19 @@ def test_a_plain_file_is_no_namespace(tmp_path: Path) -> None:
     (tmp_path / "room").touch()
     assert not is_namespace(tmp_path / "room")
     assert not is_namespace(tmp_path / "none")
+
+
+def test_a_namespace_is_found_by_any_name_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = tmp_path.resolve() / "with space"
+    states.mkdir()
+    (tmp_path / "link").symlink_to(states)
+    escaped = str(states / "room").replace(" ", r"\040")
+    monkeypatch.setattr(network, "mounts", lambda: parse(f"1 2 0:4 net:[7] {escaped} rw - nsfs nsfs rw"))
+    assert is_namespace(states / "room")
+    assert is_namespace(tmp_path / "link" / "room")
+    assert not is_namespace(states / "other")
 
 
 def test_a_refused_step_is_told_with_its_command_and_the_answer() -> None:

@@ -115,6 +115,14 @@ def test_the_states_directory_suits_the_user(monkeypatch: pytest.MonkeyPatch) ->
     assert states_directory() == Path("/var/lib/kip-local")
 
 
+def test_the_states_directory_is_canonical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    monkeypatch.setenv("KIP_LOCAL_STATE", str(tmp_path / "link" / ".." / "link" / "states"))
+    assert states_directory() == tmp_path.resolve() / "disk" / "states"
+    assert World.open("one").state == tmp_path.resolve() / "disk" / "states" / "one"
+
+
 def test_a_held_world_keeps_another_command_waiting() -> None:
     world, order = World.open("one"), []
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kip.local.mounts import parse
 from kip.local.room.preflight import allow_many_machines, file_system_of
 
 _MOUNTS = """\
@@ -28,7 +29,7 @@ _MOUNTS = """\
     ],
 )
 def test_the_innermost_mount_says_what_a_path_is_on(path, file_system):
-    assert file_system_of(Path(path), _MOUNTS) == file_system
+    assert file_system_of(Path(path), parse(_MOUNTS)) == file_system
 
 
 @pytest.mark.parametrize(("before", "after"), [("128\n", 1024), ("1024\n", 1024), ("8192\n", 8192)])

@@ -7,15 +7,16 @@ from pathlib import Path
 from kip.local.room import traces
 
 
-def test_mount_points_with_spaces_are_read_as_they_are():
-    assert traces.unescaped(r"/a\040b\134c") == "/a b\\c"
-
-
 def test_mounts_are_found_by_their_place_the_deepest_first():
     every = traces.mounts_below(Path("/"))
     assert every[-1] == Path("/")
     assert Path("/proc") in every
     assert Path("/") not in traces.mounts_below(Path("/proc"))
+
+
+def test_mounts_below_a_directory_are_found_by_another_name_of_it(tmp_path):
+    (tmp_path / "link").symlink_to("/proc")
+    assert traces.mounts_below(tmp_path / "link") == traces.mounts_below(Path("/proc")) != []
 
 
 def test_a_cgroup_that_nobody_made_has_no_directory_and_no_process():
