@@ -176,8 +176,8 @@ async def lab(name: str) -> AsyncIterator[Lab]:
     """A fresh world of that name, taken down at the end."""
     progress = ConsoleProgress()
     await asyncio.to_thread(lifecycle.down, name, progress)
-    world = await asyncio.to_thread(lifecycle.up, name, progress)
     try:
+        world = await asyncio.to_thread(lifecycle.up, name, progress)
         client = await ApiClient.connect(world.kubeconfig)
         try:
             async with aiohttp.ClientSession() as http:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from support import manifests
 from support.cluster import Object
+from support.waiting import first_line
 from support.world import E2eWorld, condition
 
 pytestmark = pytest.mark.e2e
@@ -66,11 +67,9 @@ def namespace(world: E2eWorld, shared_namespace: str) -> str:
 @pytest.fixture
 def following(world: E2eWorld, namespace: str) -> Iterator[subprocess.Popen[str]]:
     """`kubectl logs -f` of the polite pod, which has said its first line."""
-    with world.start_kubectl("logs", "-f", "-n", namespace, "polite") as kubectl:
-        assert kubectl.stdout
-        assert kubectl.stdout.readline() == "working\n"
+    with world.going_on("logs", "-f", "-n", namespace, "polite") as kubectl:
+        assert first_line(kubectl.stdout) == "working\n"
         yield kubectl
-        kubectl.kill()
 
 
 def test_the_pre_stop_hook_and_the_signal_come_in_order_and_nothing_said_is_lost(

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 import select
-import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 import pytest
 from support import manifests
 from support.cluster import Object
 from support.terminal import terminal
+from support.waiting import first_line
 from support.world import E2eWorld, ask
 
 from kip.local.images import TOOLBOX
@@ -44,26 +41,8 @@ def pod(world: E2eWorld, namespace: str) -> Object:
     return pod
 
 
-def first_line(stream: IO[str] | None, timeout: float = 20) -> str:
-    """The next line of a process. Fails when there is none in time."""
-    assert stream
-    ready, _, _ = select.select([stream], [], [], timeout)
-    assert ready, f"no line within {timeout:g} s"
-    return stream.readline()
-
-
-@contextlib.contextmanager
-def going_on(world: E2eWorld, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """kubectl, until the block's end."""
-    with world.start_kubectl(*arguments) as kubectl:
-        try:
-            yield kubectl
-        finally:
-            kubectl.kill()
-
-
 def test_logs_follow_what_a_container_says(world: E2eWorld, pod: Object, namespace: str) -> None:
-    with going_on(world, "logs", "-f", "--tail=0", "-n", namespace, POD, "-c", "web") as kubectl:
+    with world.going_on("logs", "-f", "--tail=0", "-n", namespace, POD, "-c", "web") as kubectl:
         # Asked again until it is seen: only what is said after kubectl has connected is followed.
         def seen() -> bool:
             ask(f"http://{pod['status']['podIP']}:8080/env/FOLLOWED")
@@ -146,7 +125,7 @@ def test_exec_with_a_terminal_has_its_size_and_its_line_discipline(
 
 
 def test_attach_talks_to_the_containers_own_process(world: E2eWorld, pod: Object, namespace: str) -> None:
-    with going_on(world, "attach", "-i", "-n", namespace, POD, "-c", "echo") as kubectl:
+    with world.going_on("attach", "-i", "-n", namespace, POD, "-c", "echo") as kubectl:
         assert kubectl.stdin
         kubectl.stdin.write("hello, echo\n")
         kubectl.stdin.flush()
@@ -159,8 +138,8 @@ def test_port_forward_carries_many_connections(
     world: E2eWorld, pod: Object, namespace: str, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECTL_PORT_FORWARD_WEBSOCKETS", str(protocol == "WebSocket").lower())
-    with going_on(
-        world, "port-forward", "-n", namespace, f"pod/{POD}", ":8080", "--address=127.0.0.1"
+    with world.going_on(
+        "port-forward", "-n", namespace, f"pod/{POD}", ":8080", "--address=127.0.0.1"
     ) as kubectl:
         found = re.search(r"127\.0\.0\.1:(\d+) -> 8080", first_line(kubectl.stdout))
         assert found

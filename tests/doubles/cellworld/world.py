@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,6 +23,8 @@ from kip.model.names import GROUP
 # Virtual seconds: longer than every deadline of a cell's life.
 PATIENCE_S = 300.0
 TICK_S = 0.25
+# Real seconds that an answer from outside may take.
+ANSWER_S = 60.0
 
 
 class World:
@@ -93,10 +96,17 @@ class World:
             raise AssertionError("the process broke off") from process.failure
         if self._real_tick_s:
             await asyncio.sleep(self._real_tick_s)
-            while self.process is not None and self.process.mortal.waiting:
-                await asyncio.sleep(self._real_tick_s / 10)
+            await self._answered()
         await self.clock.advance(TICK_S)
         await self.outside.turn()
+
+    async def _answered(self) -> None:
+        """Returns when the process waits for no answer from outside."""
+        deadline = time.monotonic() + ANSWER_S
+        while self.process is not None and self.process.mortal.waiting:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no answer within {ANSWER_S:g} s to {self.process.mortal.steps[-1:]}")
+            await asyncio.sleep(self._real_tick_s / 10)
 
     # The cluster.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from aiohttp import web
 
 from kip.local import lifecycle
 from kip.local.network import Network
+from kip.local.processes import NAME_MARK, STATE_MARK
 from kip.local.room import machine, traces
 from kip.local.room.cleanup import cleanup_all, ready_path
 from kip.local.room.machine import Booted
@@ -31,10 +33,12 @@ _NAME = "roomtest"
 def world() -> Iterator[World]:
     """A world with nothing but its network; the machine image is made by the first room in it."""
     lifecycle.down(_NAME)  # what a killed session left
-    world = World.open(_NAME)
-    Network(world).up()
-    yield world
-    lifecycle.down(_NAME)
+    try:
+        world = World.open(_NAME)
+        Network(world).up()
+        yield world
+    finally:
+        lifecycle.down(_NAME)
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
@@ -65,9 +69,11 @@ class Endpoint:
         application.router.add_post("/_kip/instances/{id}/state", self._state)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, *self._world.address("aws"), reuse_address=True).start()
-        yield
-        await runner.cleanup()
+        try:
+            await web.TCPSite(runner, *self._world.address("aws"), reuse_address=True).start()
+            yield
+        finally:
+            await runner.cleanup()
 
     def run(self, number: int, user_data: bytes, **changes: Any) -> str:
         """A running instance with the number's addresses; returns its id."""
@@ -126,13 +132,18 @@ class Daemon:
     async def start(self) -> None:
         """Returns when the room is ready."""
         ready_path(self._world).unlink(missing_ok=True)  # a killed daemon's
+        # By these the end of the world finds it, should this session be killed.
+        marks = {NAME_MARK: self._world.name, STATE_MARK: str(self._world.state.parent)}
         with self._log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "kip.local.room", "--world", self._world.name, stdout=log, stderr=log
+                *[sys.executable, "-m", "kip.local.room", "--world", self._world.name],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **marks},
             )
         process = self.process
         await until(
-            lambda: ready_path(self._world).exists() or process.returncode is not None, "room ready", 300
+            lambda: ready_path(self._world).exists() or process.returncode is not None, "room ready", 150
         )
         assert process.returncode is None, self._log.read_text()
 
@@ -229,10 +240,12 @@ async def lab(world: World, tmp_path: Path) -> AsyncIterator[Lab]:
     endpoint = Endpoint(world)
     async with endpoint.serve():
         lab = Lab(world, endpoint, tmp_path / "room.log")
-        await lab.daemon.start()
-        yield lab
-        await lab.daemon.kill()
-        await asyncio.to_thread(cleanup_all, world)
+        try:
+            await lab.daemon.start()
+            yield lab
+        finally:
+            await lab.daemon.kill()
+            await asyncio.to_thread(cleanup_all, world)
         assert lab.left() == []
 
 

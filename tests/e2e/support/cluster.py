@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,10 @@ class Cluster:
             raise KubectlError(f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def start_kubectl(self, *arguments: str) -> subprocess.Popen[str]:
-        """kubectl as a process that goes on; its standard streams are pipes. For use in a `with`, and to be ended."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def going_on(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """kubectl as a process that goes on until the block's end; its standard streams are pipes."""
+        with subprocess.Popen(
             [str(self.kubectl_program()), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -83,7 +85,11 @@ class Cluster:
             text=True,
             errors="replace",
             env=self.environment,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def get(self, resource: str, name: str, namespace: str | None = None) -> Object | None:
         """The object, e.g. `get("pods", "web", "shop")`; None when there is none."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import pytest
 
@@ -39,3 +40,11 @@ def eventually(
             pytest.fail(f"not within {timeout:g} s: {what}\nseen last: {seen}\n{explain()}", pytrace=True)
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def first_line(stream: IO[str] | None, timeout: float = 20) -> str:
+    """The next line of a process. Fails when there is none in `timeout` seconds."""
+    assert stream
+    ready, _, _ = select.select([stream], [], [], timeout)
+    assert ready, f"no line within {timeout:g} s"
+    return stream.readline()

@@ -44,8 +44,8 @@ class E2eWorld(Cluster):
     def second_operator(self) -> Iterator[OperatorProcess]:
         """A process that stands by; it is gone afterwards, and the first one serves again."""
         second = standby(self.world)
-        second.start()
         try:
+            second.start()
             yield second
         finally:
             second.remove()

@@ -58,8 +58,13 @@ class Kubectl:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(60):
-            out, err = await process.communicate(given.encode())
+        try:
+            async with asyncio.timeout(60):
+                out, err = await process.communicate(given.encode())
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         return Done(process.returncode or 0, out.decode(), err.decode())
 
     async def __call__(self, *arguments: str, given: str = "") -> str:

@@ -32,7 +32,12 @@ class Kubectl:
 
     def run(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*self._command, *arguments], input=given, capture_output=True, text=True, check=False
+            [*self._command, *arguments],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def __call__(self, *arguments: str) -> str:

@@ -23,8 +23,10 @@ NOERROR, NXDOMAIN = 0, 3
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIP_LOCAL_STATE", str(tmp_path_factory.mktemp("dns") / "states"))
-        yield lifecycle.up("kipdns", only=["dns"])
-        lifecycle.down("kipdns")
+        try:
+            yield lifecycle.up("kipdns", only=["dns"])
+        finally:
+            lifecycle.down("kipdns")
 
 
 def test_services_have_names(world: World) -> None:

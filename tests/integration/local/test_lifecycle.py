@@ -17,7 +17,7 @@ from kip.local.api import Api
 from kip.local.network import Network, make_namespace
 from kip.local.processes import Processes
 from kip.local.room import traces
-from kip.local.waiting import NotReadyError
+from kip.local.waiting import NotReadyError, until
 from kip.local.world import World
 
 pytestmark = pytest.mark.integration
@@ -137,12 +137,23 @@ def test_the_network_joins_host_and_room_and_heals(name: str) -> None:
     assert network.is_up()
 
 
+def entered(pid: int, namespace: int) -> str | None:
+    """What keeps the process from being in the network namespace with that inode number."""
+    found = Path(f"/proc/{pid}/ns/net").stat().st_ino
+    return None if found == namespace else f"it is in {found}, not in {namespace}"
+
+
 @needs_root
 def test_a_process_left_in_a_namespace_does_not_keep_the_world(name: str) -> None:
     world = lifecycle.up(name, only=["network"])
+    namespace = Network(world).namespace_path.stat().st_ino
     with subprocess.Popen(Network(world).enter("sleep", "600")) as left:
-        lifecycle.down(name)
-        assert left.wait(timeout=5) == -signal.SIGKILL
+        try:
+            until(lambda: entered(left.pid, namespace), what="a process in the namespace", seconds=10)
+            lifecycle.down(name)
+            assert left.wait(timeout=5) == -signal.SIGKILL
+        finally:
+            left.kill()
     assert remains(world) == []
 
 

@@ -91,14 +91,13 @@ class Cell:
     @contextlib.contextmanager
     def server(self, address: str, port: int, namespace: str) -> Iterator[None]:
         command = self.command(sys.executable, "-c", SERVER, address, str(port), namespace=namespace)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout
-        assert process.stdout.readline() == "up\n"
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout
+                assert process.stdout.readline() == "up\n"
+                yield
+            finally:
+                process.kill()
 
     def seen_from(self, namespace: str | None, address: str, port: int) -> str:
         """The address under which a server there sees a client here."""
@@ -109,8 +108,8 @@ class Cell:
 @pytest.fixture
 def cell() -> Iterator[Cell]:
     made = Cell()
-    options = made.files[OPTIONS_FILE].replace("'", '"')
     try:
+        options = made.files[OPTIONS_FILE].replace("'", '"')
         made.run(
             "mount -t tmpfs none /run && mkdir /run/netns",
             "mount -t tmpfs none /etc && mkdir /etc/kip",

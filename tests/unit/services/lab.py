@@ -7,10 +7,12 @@ Run as `unshare --net --mount python lab.py`, reads what to do as JSON and write
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 SERVER = """
 import socket, sys
@@ -84,12 +86,16 @@ def build() -> None:
         sh(f"ip -n net addr add {address}/32 dev lo")
 
 
-def serve(namespace: str, address: str, port: int, kind: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def serve(namespace: str, address: str, port: int, kind: str) -> Iterator[None]:
     command = inside(namespace, sys.executable, "-c", SERVER, address, str(port), kind)
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout
-    assert server.stdout.readline() == "up\n"
-    return server
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout
+            assert server.stdout.readline() == "up\n"
+            yield
+        finally:
+            server.kill()
 
 
 def load(ruleset: str) -> float:
@@ -101,8 +107,9 @@ def load(ruleset: str) -> float:
 def main() -> None:
     task = json.load(sys.stdin)
     build()
-    servers = [serve(*server) for server in task["servers"]]
-    try:
+    with contextlib.ExitStack() as servers:
+        for server in task["servers"]:
+            servers.enter_context(serve(*server))
         seconds = [load(ruleset) for ruleset in task["rulesets"]]
         answers = []
         for namespace, probes in task["probes"]:
@@ -112,10 +119,6 @@ def main() -> None:
             )
             answers.append(json.loads(done.stdout))
         table = subprocess.run(["nft", "list", "ruleset"], text=True, capture_output=True, check=True).stdout
-    finally:
-        for server in servers:
-            server.kill()
-            server.wait()
     json.dump({"answers": answers, "seconds": seconds, "table": table}, sys.stdout)
 
 

@@ -121,8 +121,11 @@ def test_logs_requests_and_stops_on_sigterm(start: Start) -> None:
 
 def test_pause_stops_when_told(programs: Path) -> None:
     with subprocess.Popen([programs / "pause"]) as process:
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(timeout=0.2)
-        process.send_signal(signal.SIGTERM)
-        # 0 says the signal was handled; -15 is right as well when it came before the handler was set.
-        assert process.wait(timeout=10) in (0, -signal.SIGTERM)
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=0.2)
+            process.send_signal(signal.SIGTERM)
+            # 0 says the signal was handled; -15 is right as well when it came before the handler was set.
+            assert process.wait(timeout=10) in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
