@@ -1,13 +1,26 @@
-"""What holds for every test: an environment of its own, and real cells only for root."""
+"""What holds for every test: an environment of its own, real cells only for root, and worlds that nobody else uses."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from kip.local import build
+from kip.local.images import PROGRAMS
+from kip.local.progress import ConsoleProgress
+
 _left_out = pytest.StashKey[int]()
+
+_WORLDS = {"world", "control_plane"}  # fixtures that bring worlds up
+#: Seconds for a test that may be the first to need its world, and the last: a world's whole life is in its time.
+_WITH_A_WORLD = 600
+_SESSIONS = 9  # test sessions that can run at the same time on one machine
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,7 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what boots real cells unless we are root."""
+    """Leaves out what boots real cells unless we are root; gives time to what may have to bring a world up."""
+    for item in filter(_is_worldly, items):
+        if _WORLDS & {*getattr(item, "fixturenames", ())} and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_WITH_A_WORLD))
     if os.geteuid() == 0:
         return
     cells = [item for item in items if item.get_closest_marker("e2e")]
@@ -32,6 +48,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in cells]
         config.stash[_left_out] = len(cells)
         config.hook.pytest_deselected(items=cells)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compiles what worlds consist of before the first test: the first time takes longer than a test may."""
+    if session.config.option.collectonly or not any(map(_is_worldly, session.items)):
+        return
+    # Who waits for minutes wants to see for what.
+    with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        for programs in (build.KUBERNETES, build.CONTAINERD, build.COREDNS, PROGRAMS):
+            # Without one of them the tests that need it fail, and say so.
+            with suppress(build.BuildError):
+                build.ensure(programs, ConsoleProgress())
+
+
+def _is_worldly(item: pytest.Item) -> bool:
+    """Whether a real world or a part of one is in the test: others, too, may call something of theirs a world."""
+    return any(item.get_closest_marker(name) for name in ("integration", "e2e"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -46,3 +79,36 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def project() -> Path:
     """The project's top folder."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def reserved() -> Iterator[Callable[[str], str]]:
+    """`reserved("kiptest")`: a world's name, that one or one like it, which no other running session of tests uses."""
+    with ExitStack() as stack:
+        names: dict[str, str] = {}
+
+        def reserve(wanted: str) -> str:
+            if wanted not in names:
+                names[wanted] = _reserve(wanted, stack)
+            return names[wanted]
+
+        yield reserve
+
+
+def _reserve(wanted: str, stack: ExitStack) -> str:
+    """The lock ends with this process, however that ends."""
+    directory = build.cache_directory()
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in range(1, _SESSIONS + 1):
+        name = wanted if number == 1 else f"{wanted}{number}"
+        if _lock(stack.enter_context((directory / f"{name}.lock").open("w"))):
+            return name
+    pytest.fail(f"{_SESSIONS} other sessions of these tests run on this machine")
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

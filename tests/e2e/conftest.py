@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -16,39 +14,16 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `support`, which is no tes
 from support.operators import OperatorProcess, configuration
 from support.world import E2eWorld
 
-from kip.local import build, lifecycle, ordinary
-from kip.local.images import PROGRAMS
+from kip.local import lifecycle, ordinary
 from kip.local.progress import ConsoleProgress
 from kip.local.world import World
 
-_SESSIONS = 9  # test sessions that can run at the same time on one machine
-_NAME = "kipe2e"
-_WORLDS = {"world", "control_plane"}  # fixtures that bring worlds up
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Compiles what worlds consist of before the first test: the first time takes longer than a test may."""
-    if session.config.option.collectonly or not any(
-        _WORLDS & {*item.fixturenames} for item in _items(session)
-    ):
-        return
-    # Who waits for minutes wants to see for what.
-    with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        for programs in (build.KUBERNETES, build.CONTAINERD, build.COREDNS, PROGRAMS):
-            # Without one of them the tests that need it fail, and say so.
-            with suppress(build.BuildError):
-                build.ensure(programs, ConsoleProgress())
-
-
-def _items(session: pytest.Session) -> Iterator[pytest.Function]:
-    return (item for item in session.items if isinstance(item, pytest.Function))
-
 
 @pytest.fixture(scope="session")
-def world() -> Iterator[E2eWorld]:
+def world(reserved: Callable[[str], str]) -> Iterator[E2eWorld]:
     """World `kipe2e`, made anew: what a killed session left is removed first."""
+    name = reserved("kipe2e")
     with ExitStack() as stack:
-        name = _reserve(stack)
         lifecycle.down(name)
         stack.callback(lifecycle.down, name)
         made = World.open(name)
@@ -89,22 +64,3 @@ def eventually(world: E2eWorld) -> Callable[..., object]:
 def _hint(request: pytest.FixtureRequest) -> str:
     module = request.module.__name__.rpartition(".")[2]
     return module.removeprefix("test_").replace("_", "-")
-
-
-def _reserve(stack: ExitStack) -> str:
-    """A world's name that no other running session uses; the lock ends with this process."""
-    directory = build.cache_directory()
-    directory.mkdir(parents=True, exist_ok=True)
-    for number in range(1, _SESSIONS + 1):
-        name = _NAME if number == 1 else f"{_NAME}{number}"
-        if _lock(stack.enter_context((directory / f"{name}.lock").open("w"))):
-            return name
-    pytest.fail(f"{_SESSIONS} other sessions of these tests run on this machine")
-
-
-def _lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import pytest
 
-from kip.local import build, lifecycle
+from kip.local import lifecycle
 from kip.local.pki import ControlPlanePki
 from kip.local.progress import ConsoleProgress
 from kip.local.world import World
-
-_SESSIONS = 9  # test sessions that can run at the same time on one machine
 
 
 @dataclass(frozen=True)
@@ -49,29 +45,10 @@ class ControlPlane:
 
 
 @pytest.fixture(scope="session")
-def control_plane() -> Iterator[ControlPlane]:
+def control_plane(reserved: Callable[[str], str]) -> Iterator[ControlPlane]:
     """The control plane of world `kiptest`, made anew: what a killed session left is removed first."""
+    name = reserved("kiptest")
     with ExitStack() as stack:
-        name = _reserve(stack)
         lifecycle.down(name)
         stack.callback(lifecycle.down, name)
         yield ControlPlane(lifecycle.up(name, ConsoleProgress(), only=["cluster", "scheduler"]))
-
-
-def _reserve(stack: ExitStack) -> str:
-    """A world's name that no other running session uses; the lock ends with this process."""
-    directory = build.cache_directory()
-    directory.mkdir(parents=True, exist_ok=True)
-    for number in range(1, _SESSIONS + 1):
-        name = "kiptest" if number == 1 else f"kiptest{number}"
-        if _lock(stack.enter_context((directory / f"{name}.lock").open("w"))):
-            return name
-    pytest.fail(f"{_SESSIONS} other sessions of these tests run on this machine")
-
-
-def _lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -26,19 +26,18 @@ from kip.local.room.cleanup import cleanup_all, ready_path
 from kip.local.room.machine import Booted
 from kip.local.world import World
 
-_NAME = "roomtest"
-
 
 @pytest.fixture(scope="session")
-def world() -> Iterator[World]:
+def world(reserved: Callable[[str], str]) -> Iterator[World]:
     """A world with nothing but its network; the machine image is made by the first room in it."""
-    lifecycle.down(_NAME)  # what a killed session left
+    name = reserved("roomtest")
+    lifecycle.down(name)  # what a killed session left
     try:
-        world = World.open(_NAME)
+        world = World.open(name)
         Network(world).up()
         yield world
     finally:
-        lifecycle.down(_NAME)
+        lifecycle.down(name)
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:

@@ -21,7 +21,7 @@ import yaml
 
 from kip.kube.errors import NotFound
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 NODE = "kip-provider-3"
 NODE_PATH = f"/api/v1/nodes/{NODE}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,13 +20,14 @@ NOERROR, NXDOMAIN = 0, 3
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, reserved: Callable[[str], str]) -> Iterator[World]:
+    name = reserved("kipdns")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIP_LOCAL_STATE", str(tmp_path_factory.mktemp("dns") / "states"))
         try:
-            yield lifecycle.up("kipdns", only=["dns"])
+            yield lifecycle.up(name, only=["dns"])
         finally:
-            lifecycle.down("kipdns")
+            lifecycle.down(name)
 
 
 def test_services_have_names(world: World) -> None:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,16 +23,16 @@ from kip.local.world import World
 pytestmark = pytest.mark.integration
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: needs root")
 
-NAME = "kipunit"
 MARK = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept", "namespace": "default"}}
 
 
 @pytest.fixture
-def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserved: Callable[[str], str]) -> Iterator[str]:
     """A name for a world in a directory of this test's own, taken down whatever happens."""
     monkeypatch.setenv("KIP_LOCAL_STATE", str(tmp_path / "states"))
-    yield NAME
-    lifecycle.down(NAME)
+    name = reserved("kipunit")
+    yield name
+    lifecycle.down(name)
 
 
 def remains(world: World) -> list[str]:

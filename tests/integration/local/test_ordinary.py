@@ -22,20 +22,20 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="boots a machine: needs root"),
 ]
 
-NAME = "kipnode"
 WEB = "demo.kip.local/web:1"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, reserved: Callable[[str], str]) -> Iterator[World]:
+    name = reserved("kipnode")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIP_LOCAL_STATE", str(tmp_path_factory.mktemp("node") / "states"))
         try:
-            made = lifecycle.up(NAME, ConsoleProgress(), only=["room", "dns", "cluster", "scheduler"])
+            made = lifecycle.up(name, ConsoleProgress(), only=["room", "dns", "cluster", "scheduler"])
             ordinary.up(made, ConsoleProgress())
             yield made
         finally:
-            lifecycle.down(NAME)
+            lifecycle.down(name)
 
 
 def kubectl(world: World, *arguments: str) -> str:
