@@ -55,6 +55,20 @@ def shared_namespace(world: E2eWorld, request: pytest.FixtureRequest) -> Iterato
         yield name
 
 
+@pytest.fixture(autouse=True)
+def _as_before(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test did to the world goes with it, though it failed; what its module or class has arranged stays."""
+    world = request.getfixturevalue("world") if "world" in request.fixturenames else None
+    if not isinstance(world, E2eWorld):  # the room's tests have another
+        yield
+        return
+    # Made before us, so that it ends after us: it waits until its pods are gone, for which it takes an operator.
+    if "namespace" in request.fixturenames:
+        request.getfixturevalue("namespace")
+    with world.restored():
+        yield
+
+
 @pytest.fixture
 def eventually(world: E2eWorld) -> Callable[..., object]:
     """`eventually(condition, timeout, what, namespace)`: see E2eWorld.eventually."""

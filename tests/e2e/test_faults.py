@@ -39,14 +39,16 @@ def roomy(world: E2eWorld) -> Iterator[Config]:
     usual = configuration(world.world)
     capacity = {"cpu": "4000", "memory": "40Ti", "pods": "100"}
     config = {**usual, "kubelet": {**usual["kubelet"], "capacity": capacity}}
-    restart(world, config)
-    world.eventually(
-        lambda: world.existing("nodes", manifests.NODE)["status"]["allocatable"]["cpu"] == "4k",
-        15,
-        "the node has its new size",
-    )
-    yield config
-    restart(world, usual)
+    try:
+        restart(world, config)
+        world.eventually(
+            lambda: world.existing("nodes", manifests.NODE)["status"]["allocatable"]["cpu"] == "4k",
+            15,
+            "the node has its new size",
+        )
+        yield config
+    finally:
+        restart(world, usual)
 
 
 @pytest.fixture(scope="class")
@@ -57,18 +59,18 @@ def impatient(world: E2eWorld, roomy: Config) -> Iterator[None]:
         "startTimeout": f"{_START_S}s",
         "deadManSwitch": f"{_DEAD_MAN_S}s",
     }
-    restart(world, {**roomy, "cells": {**roomy["cells"], **cells}})
-    yield
-    restart(world, roomy)
+    try:
+        restart(world, {**roomy, "cells": {**roomy["cells"], **cells}})
+        yield
+    finally:
+        restart(world, roomy)
 
 
 @pytest.fixture
 def namespace(world: E2eWorld, shared_namespace: str) -> Iterator[str]:
-    """The module's namespace, whose pods go with the test; AWS is well again. At the module's end nothing may be left."""
+    """The module's namespace, whose pods go with the test. At the module's end nothing may be left."""
     before = {pod["metadata"]["name"] for pod in world.list("pods", shared_namespace)}
     yield shared_namespace
-    world.aws.heal()
-    world.aws.settings(tags={}, boot_delay_s=0.0)
     after = {pod["metadata"]["name"] for pod in world.list("pods", shared_namespace)}
     if mine := sorted(after - before):
         delete(world, shared_namespace, *mine)
@@ -422,11 +424,16 @@ def bereft(world: E2eWorld, shared_namespace: str) -> Iterator[dict[str, str]]:
     had["replaced"] = world.instance_of(replica["metadata"]["name"], shared_namespace)
 
     world.aws.settings(boot_delay_s=30.0)
-    world.apply(manifests.pod("unborn", shared_namespace))
-    had["unborn"] = world.eventually(
-        lambda: world.instance_of("unborn", shared_namespace), _TOLD, "it has an instance", shared_namespace
-    )
-    world.aws.settings(boot_delay_s=0.0)
+    try:
+        world.apply(manifests.pod("unborn", shared_namespace))
+        had["unborn"] = world.eventually(
+            lambda: world.instance_of("unborn", shared_namespace),
+            _TOLD,
+            "it has an instance",
+            shared_namespace,
+        )
+    finally:
+        world.aws.settings(boot_delay_s=0.0)
     for name in ("unborn", "lone", "replaced"):
         world.aws.report(had[name], "terminated", "Server.Test: ended by somebody else")
     for name in ("handled", "stripped"):

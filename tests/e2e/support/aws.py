@@ -44,8 +44,8 @@ class Aws:
         """Forgets all faults; calls that are being held are let go."""
         self._ask("DELETE", "faults")
 
-    def settings(self, **changes: float) -> dict[str, Any]:
-        """The settings (boot_delay_s), after these changes."""
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """The settings (boot_delay_s, tags), after these changes."""
         found: dict[str, Any] = self._ask("PUT", "settings", changes)
         return found
 

@@ -34,7 +34,16 @@ class OperatorProcess:
 
     def configure(self, config: Mapping[str, Any]) -> None:
         """Writes the configuration, for the next start."""
-        write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+        self.configured = yaml.safe_dump(dict(config), sort_keys=False)
+
+    @property
+    def configured(self) -> str:
+        """The text of the configuration."""
+        return self.config.read_text()
+
+    @configured.setter
+    def configured(self, text: str) -> None:
+        write_atomically(self.config, text)
 
     @property
     def pid(self) -> int | None:

@@ -51,6 +51,20 @@ class E2eWorld(Cluster):
             second.remove()
             self.operator.start()
 
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        """Afterwards AWS has no faults and its settings of before, and the operator runs, configured as before."""
+        settings, configured = self.aws.settings(), self.operator.configured
+        try:
+            yield
+        finally:
+            self.aws.heal()
+            self.aws.settings(**settings)
+            if self.operator.configured != configured:
+                self.operator.remove()
+                self.operator.configured = configured
+            self.operator.start()
+
     # Machines.
 
     def instances(self, *states: str) -> list[dict[str, Any]]:
