@@ -15,6 +15,7 @@ from kip.local.network import Network
 from kip.local.parts import Part, ProcessPart
 from kip.local.processes import Command
 from kip.local.registry import ArchiveError, LoadError, load
+from kip.local.room.cleanup import said_ready
 from kip.local.world import World, WorldError
 
 _ANSWER = 5.0  # seconds
@@ -131,8 +132,10 @@ class Room(_Module):
         return [f"--world={self.world.name}"]
 
     def answer(self) -> str | None:
-        """It says so itself."""
-        return None if (self.world.run / "room.ready").exists() else "the machine image is being made"
+        """It says so itself, in a file with its process id: a killed room leaves its file to the next one."""
+        running = self.processes.running(self.name)
+        ready = running and said_ready(self.world) == running.pid
+        return None if ready else "the machine image is being made"
 
 
 class Operator(ProcessPart):

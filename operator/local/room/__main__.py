@@ -17,7 +17,7 @@ from kip.local.images import build_all
 from kip.local.network import Network
 from kip.local.progress import Silent
 from kip.local.room.ami import Ami, Sources, prepare
-from kip.local.room.cleanup import only_room, ready_path
+from kip.local.room.cleanup import only_room, say_ready
 from kip.local.room.imds import MetadataService, serve
 from kip.local.room.instances import ControlApi
 from kip.local.room.preflight import allow_many_machines, check_host
@@ -67,7 +67,7 @@ async def _until_signalled(room: Room, world: World) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, following.cancel)
-    ready_path(world).write_text("")
+    say_ready(world)
     log.info("ready: %s", world.name)
     with contextlib.suppress(asyncio.CancelledError):
         await following

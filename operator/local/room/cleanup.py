@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kip.local.room import machine, traces
-from kip.local.world import World, WorldError
+from kip.local.world import World, WorldError, write_atomically
 
 _PATIENCE = 10.0  # seconds that a killed daemon and its helpers may take to end
 _AT_ONCE = 4
@@ -28,8 +28,21 @@ def lock_path(world: World) -> Path:
 
 
 def ready_path(world: World) -> Path:
-    """There from when the room serves metadata and follows the EC2 endpoint; a killed room leaves it."""
+    """Written when the room serves metadata and follows the EC2 endpoint, with its process id; a killed room leaves it."""
     return world.run / "room.ready"
+
+
+def say_ready(world: World) -> None:
+    """Tells that this process is the world's room, and ready."""
+    write_atomically(ready_path(world), f"{os.getpid()}\n")
+
+
+def said_ready(world: World) -> int | None:
+    """The process that told so last, which may have been killed since; None if there is none."""
+    try:
+        return int(ready_path(world).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

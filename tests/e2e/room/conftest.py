@@ -22,7 +22,7 @@ from kip.local import lifecycle
 from kip.local.network import Network
 from kip.local.processes import NAME_MARK, STATE_MARK
 from kip.local.room import machine, traces
-from kip.local.room.cleanup import cleanup_all, ready_path
+from kip.local.room.cleanup import cleanup_all, said_ready
 from kip.local.room.machine import Booted
 from kip.local.world import World
 
@@ -130,7 +130,6 @@ class Daemon:
 
     async def start(self) -> None:
         """Returns when the room is ready."""
-        ready_path(self._world).unlink(missing_ok=True)  # a killed daemon's
         # By these the end of the world finds it, should this session be killed.
         marks = {NAME_MARK: self._world.name, STATE_MARK: str(self._world.state.parent)}
         with self._log.open("ab") as log:
@@ -142,7 +141,9 @@ class Daemon:
             )
         process = self.process
         await until(
-            lambda: ready_path(self._world).exists() or process.returncode is not None, "room ready", 150
+            lambda: said_ready(self._world) == process.pid or process.returncode is not None,
+            "room ready",
+            150,
         )
         assert process.returncode is None, self._log.read_text()
 
