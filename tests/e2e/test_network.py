@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 HOST_PORT = 18080
 HOST_NETWORK_PORT = 8090
 # From an endpoint's change to the last cell's ruleset; usually below one second.
-RULES_ARRIVE = 15.0
+RULES_ARRIVE = 30.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,11 @@ def net(world: E2eWorld, shared_namespace: str, ordinary_node: str) -> Net:
         hosted,
         manifests.pod("ordinary", namespace, where=manifests.ON_ORDINARY),
     )
-    return Net(namespace, *pods)
+    net = Net(namespace, *pods)
+    # A pod that is Ready is not yet known to every cell and to the cluster's DNS.
+    everybody = reach_both((net.one, net.two, net.ordinary), {"one", "two"})
+    world.eventually(everybody, RULES_ARRIVE, "everybody reaches the Service", namespace)
+    return net
 
 
 def host_name(answer: str) -> str:
@@ -79,6 +83,19 @@ def host_name(answer: str) -> str:
 def reached(pod: Object, url: str, *, port: int = 8080) -> str:
     """The name of the pod that answers when `pod` asks the URL."""
     return host_name(fetch(pod, url, port=port))
+
+
+def reach_both(sources: Sequence[Object], expected: set[str]) -> Callable[[], bool]:
+    """A condition: each of the pods reaches exactly these behind Service `both`."""
+
+    def look() -> bool:
+        for source in sources:
+            # One of two at random misses the other in 12 tries once in 2000: then it is looked at again.
+            seen = {reached(source, "http://both/") for _ in range(12)}
+            assert seen == expected, f"{source['metadata']['name']} reached {seen}"
+        return True
+
+    return look
 
 
 def test_two_pods_on_two_cells_reach_each_other_by_pod_ip_and_show_their_own(
@@ -125,21 +142,15 @@ def test_names_are_resolved_by_the_clusters_dns_over_udp(world: E2eWorld, net: N
 
 
 def test_endpoints_that_change_arrive_on_every_cell(world: E2eWorld, net: Net) -> None:
-    def both_ask(expected: set[str]) -> Callable[[], bool]:
-        def look() -> bool:
-            for source in (net.one, net.two):
-                seen = {reached(source, "http://both/") for _ in range(10)}
-                assert seen == expected, f"{source['metadata']['name']} reached {seen}"
-            return True
-
-        return look
-
+    sources = (net.one, net.two, net.ordinary)
     world.kubectl("label", "pod", "-n", net.namespace, "two", "group-")
     try:
-        world.eventually(both_ask({"one"}), RULES_ARRIVE, "only pod one is reached", net.namespace)
+        world.eventually(reach_both(sources, {"one"}), RULES_ARRIVE, "only pod one is reached", net.namespace)
     finally:
         world.kubectl("label", "pod", "-n", net.namespace, "two", "group=both")
-    world.eventually(both_ask({"one", "two"}), RULES_ARRIVE, "both are reached again", net.namespace)
+    world.eventually(
+        reach_both(sources, {"one", "two"}), RULES_ARRIVE, "both are reached again", net.namespace
+    )
 
 
 def test_a_service_made_later_works_and_one_without_endpoints_refuses(world: E2eWorld, net: Net) -> None:
@@ -150,13 +161,18 @@ def test_a_service_made_later_works_and_one_without_endpoints_refuses(world: E2e
     world.eventually(
         lambda: reached(net.one, "http://later:8000/") == "two", RULES_ARRIVE, "it works", net.namespace
     )
-    assert "connection refused" in fetch(net.one, "http://empty/")
+    world.eventually(
+        lambda: "connection refused" in fetch(net.one, "http://empty/"),
+        RULES_ARRIVE,
+        "without endpoints it refuses",
+        net.namespace,
+    )
 
 
 def test_an_ordinary_nodes_pod_and_a_cells_pod_reach_each_other(world: E2eWorld, net: Net) -> None:
     assert reached(net.ordinary, f"http://{net.addresses['one']}:8080/") == "one"
     assert reached(net.one, f"http://{net.addresses['ordinary']}:8080/") == "ordinary"
-    assert {reached(net.ordinary, "http://both/") for _ in range(20)} == {"one", "two"}
+    assert reached(net.ordinary, "http://both/") in ("one", "two")
     assert reached(net.one, "http://on-the-node/") == "ordinary"
     log = world.kubectl("logs", "-n", net.namespace, "one", "-c", "web").stdout
     assert f"{net.addresses['ordinary']}:" in log

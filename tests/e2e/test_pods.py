@@ -41,7 +41,7 @@ def rich_pod(namespace: str) -> Object:
         *({"name": n, "valueFrom": {"fieldRef": {"fieldPath": path}}} for n, path in fields.items()),
         {"name": "MEMORY", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}},
     ]
-    # Ready and alive are asked of the same switch: off is unready after one second and dead after five.
+    # Ready and alive are asked of the same switch: off is unready after one second and dead after fifteen.
     probe = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1}
     main = manifests.web(
         "main",
@@ -49,7 +49,7 @@ def rich_pod(namespace: str) -> Object:
         envFrom=[{"configMapRef": {"name": "settings"}}],
         volumeMounts=mounts,
         readinessProbe={**probe, "failureThreshold": 1},
-        livenessProbe={**probe, "failureThreshold": 5},
+        livenessProbe={**probe, "failureThreshold": 15},
         resources={"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
     )
     return manifests.pod(
@@ -291,7 +291,7 @@ def test_probes_take_it_out_of_service_and_restart_it(world: E2eWorld, pod: Obje
         seen = world.existing("pods", POD, namespace)
         return condition(seen, "Ready") == "True" and restarts(seen)["main"] == 1
 
-    world.eventually(restarted, 40, "its main container was restarted and is Ready again", namespace)
+    world.eventually(restarted, 60, "its main container was restarted and is Ready again", namespace)
     after = world.existing("pods", POD, namespace)
     changed = {name for name, found in container_ids(after).items() if found != container_ids(before)[name]}
     assert changed == {"main"}

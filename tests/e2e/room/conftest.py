@@ -177,7 +177,7 @@ class Keys:
 
     async def run(self, address: str, command: str, user: str = "root") -> str:
         """What the command says on the machine with that address, as soon as its sshd answers."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 async with asyncssh.connect(
@@ -217,9 +217,9 @@ class Lab:
         found: Booted = await until(lambda: machine.running(self.world, instance_id), f"{instance_id} booted")
         return found
 
-    async def gone(self, instance_id: str) -> None:
+    async def gone(self, instance_id: str, seconds: float = 20.0) -> None:
         """Returns when nothing of the instance's machine is there."""
-        await until(lambda: not machine.remains(self.world, instance_id), f"{instance_id} gone")
+        await until(lambda: not machine.remains(self.world, instance_id), f"{instance_id} gone", seconds)
 
     async def until(self, condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
         """What the condition returns as soon as that is true."""

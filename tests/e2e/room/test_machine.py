@@ -159,7 +159,7 @@ async def test_a_restarted_daemon_adopts_what_runs_and_removes_what_should_not(l
 async def test_nothing_is_left_when_the_daemon_is_killed_in_the_middle_of_booting(lab, delay):
     for number in range(1, 5):
         lab.run(number)
-    await lab.until(lambda: machine.present(lab.world), "a boot has begun", seconds=5)
+    await lab.until(lambda: machine.present(lab.world), "a boot has begun")
     await asyncio.sleep(delay)
     await lab.daemon.kill()
     await asyncio.to_thread(cleanup_all, lab.world)
@@ -168,15 +168,15 @@ async def test_nothing_is_left_when_the_daemon_is_killed_in_the_middle_of_bootin
 
 async def test_cleaning_up_ends_a_daemon_that_still_boots(lab):
     lab.run(1)
-    await lab.until(lambda: machine.present(lab.world), "a boot has begun", seconds=5)
+    await lab.until(lambda: machine.present(lab.world), "a boot has begun")
     await asyncio.to_thread(cleanup_all, lab.world)
     assert lab.left() == []
-    assert await asyncio.wait_for(lab.daemon.process.wait(), 5) == -9
+    assert await asyncio.wait_for(lab.daemon.process.wait(), 20) == -9
 
 
 async def test_a_boot_that_was_cut_off_is_done_anew(lab):
     name = lab.run(1)
-    await lab.until(lambda: machine.present(lab.world), "a boot has begun", seconds=5)
+    await lab.until(lambda: machine.present(lab.world), "a boot has begun")
     await lab.daemon.kill()
     await lab.daemon.start()
     assert await lab.ssh(name, "echo up") == "up"
@@ -214,4 +214,4 @@ async def test_eight_at_once(lab):
     assert await asyncio.gather(*(lab.ssh(name, "echo up") for name in names)) == ["up"] * 8
     for name in names:
         lab.endpoint.terminate(name)
-    await asyncio.gather(*(lab.gone(name) for name in names))
+    await asyncio.gather(*(lab.gone(name, seconds=60) for name in names))

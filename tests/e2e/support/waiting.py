@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import subprocess
 import time
 from collections.abc import Callable
 from typing import IO, TypeVar
@@ -15,7 +16,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.4  # seconds
 
 #: What a condition may raise while it does not hold yet; anything else is an error of the test.
 #: (`[one] = found` raises ValueError, a field that has not been written LookupError.)
-NOT_YET = (AssertionError, LookupError, OSError, ValueError)
+NOT_YET = (AssertionError, LookupError, OSError, ValueError, subprocess.TimeoutExpired)
 
 
 def eventually(

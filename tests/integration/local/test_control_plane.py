@@ -54,7 +54,7 @@ class Kubectl:
         assert done.returncode != 0, f"kubectl {' '.join(arguments)} was allowed: {done.stdout}"
         return done.stderr
 
-    def eventually(self, *arguments: str, holds: Callable[[str], bool], seconds: float = 20) -> str:
+    def eventually(self, *arguments: str, holds: Callable[[str], bool], seconds: float = 60) -> str:
         deadline = time.monotonic() + seconds
         while not holds(seen := self(*arguments)):
             assert time.monotonic() < deadline, (
@@ -135,7 +135,7 @@ def test_a_node_reads_the_secrets_of_its_own_pods_only(admin: Kubectl, node: Kub
     def readable(name: str) -> bool:
         return node.run("-n", namespace, "get", "secret", name).returncode == 0
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not readable("used"):
         assert time.monotonic() < deadline, "the Node authorizer does not let the node read its pod's secret"
         time.sleep(0.05)

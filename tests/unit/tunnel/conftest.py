@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from kip.bootstrap import layout, units
 from kip.bootstrap.options import BootstrapOptions
+from kip.local.addresses import free_ports
 from kip.tunnel import keys
 
 _SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
@@ -28,13 +30,6 @@ if grep -q broken {directory}/ruleset; then echo "Error: syntax" >&2; exit 1; fi
 """
 # As when there is no such flow.
 _FAKE_CONNTRACK = '#!/bin/sh\necho "$*" >>{directory}/conntrack\nexit 1\n'
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -72,7 +67,11 @@ def start_sshd(directory: Path) -> Sshd:
     """Starts it with the rendered drop-in, but for the paths and ports that a test must not use."""
     assert _SSHD
     client_key, host_key = keys.generate(), keys.generate()
-    port, api_port, kubelet_port = free_port(), free_port(), free_port()
+    # Below those that the kernel gives to outgoing connections: none may take one before sshd listens.
+    some = random.randrange(20_000, 32_000)
+    port, api_port, kubelet_port = free_ports(
+        dict.fromkeys(("ssh", "api", "kubelet"), some), used=()
+    ).values()
     etc, programs = directory / "etc", directory / "bin"
     etc.mkdir()
     programs.mkdir()
