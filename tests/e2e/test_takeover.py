@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -25,11 +24,15 @@ pytestmark = pytest.mark.e2e
 
 NODE = manifests.NODE
 #: Seconds after which a restarted operator must answer for running pods; usually 2.
-_RESTARTED = 15.0
-#: Seconds from SIGKILL of the holder, with a spare, to `kubectl exec`.
+_RESTARTED = 30.0
+#: Seconds from SIGKILL of the holder, with a spare, to `kubectl exec`. A Lease counts for 10.
 _TAKEN_OVER = 15.0
-#: Seconds that an operator has to end after SIGTERM, whatever it waits for.
-_ENDED = 5.0
+#: The same from SIGTERM, when the Lease is given up and need not run out.
+_HANDED_OVER = 8.0
+#: Seconds until a step comes that has no limit of its own.
+_EVENTUALLY = 40.0
+#: Seconds that an operator has to end after SIGTERM, whatever it waits for; usually 1.
+_ENDED = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,29 @@ class Steady:
         for name in self.NAMES:
             program = ["true"] if name == "ticker" else ["/web", "-h"]
             command = ["exec", "-n", self.namespace, name, "--", *program]
-            try:
-                done = self.world.kubectl(*command, check=False, timeout=4)
-            except subprocess.TimeoutExpired as error:
-                raise AssertionError(str(error)) from error
+            done = self.world.kubectl(*command, check=False, timeout=4)
             # The program's own refusal of an option is an answer from inside the pod.
             assert done.returncode == 0 or "command terminated with exit code" in done.stderr, done.stderr
         return True
 
+    def answer_within(self, seconds: float, since: float) -> None:
+        """Fails unless exec works `seconds` after that time, at the latest.
+
+        What counts is when the first exec that works is begun: how long kubectl then takes is this machine's affair.
+        """
+        begun = since
+
+        def look() -> bool:
+            nonlocal begun
+            begun = time.monotonic()
+            return self.answers()
+
+        self.world.eventually(look, _EVENTUALLY, "exec works again", self.namespace)
+        assert begun - since <= seconds, f"exec works again after {begun - since:.1f} s"
+
     def ticks(self) -> list[int]:
         """What the ticker has counted so far, by its log."""
-        log = self.world.kubectl("logs", "-n", self.namespace, "ticker", timeout=10).stdout
+        log = self.world.kubectl("logs", "-n", self.namespace, "ticker", timeout=20).stdout
         return [int(line.removeprefix("tick ")) for line in log.splitlines()]
 
     def undisturbed(self, seconds: float = 4.0) -> None:
@@ -216,21 +231,27 @@ class ReadyWatch:
 
     def check(self) -> None:
         """Fails if the node was not Ready, if only for a moment."""
-        assert self.looks > 20
+        assert self.looks > 5
         assert not self.troubles
+        assert not self._thread.is_alive(), "the last look hangs"
         assert _ready(self._world)["lastTransitionTime"] == self.since
 
     def _look(self) -> None:
         while not self._stop.wait(0.1):
-            node = self._world.existing("nodes", NODE)
-            self.looks += 1
-            if condition(node, "Ready") != "True":
-                self.troubles.append(f"{node['status']['conditions']}")
-            if taints := [taint for taint in node["spec"]["taints"] if taint["key"].startswith("node.")]:
-                self.troubles.append(f"{taints}")
-            port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
-            if port not in self.ports[-1:]:
-                self.ports.append(port)
+            try:
+                self._note(self._world.existing("nodes", NODE))
+            except Exception as error:  # (a thread that ends is noticed by nobody)
+                self.troubles.append(repr(error))
+
+    def _note(self, node: Object) -> None:
+        self.looks += 1
+        if condition(node, "Ready") != "True":
+            self.troubles.append(f"{node['status']['conditions']}")
+        if taints := [taint for taint in node["spec"]["taints"] if taint["key"].startswith("node.")]:
+            self.troubles.append(f"{taints}")
+        port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+        if port not in self.ports[-1:]:
+            self.ports.append(port)
 
 
 def _ready(world: E2eWorld) -> Object:
@@ -242,13 +263,11 @@ def test_a_spare_takes_over_from_a_killed_holder(
     world: E2eWorld, steady: Steady, spare: OperatorProcess
 ) -> None:
     with ReadyWatch(world) as watch:
-        world.operator.kill()
         killed = time.monotonic()
-        world.eventually(lambda: serves(spare), _TAKEN_OVER, "the spare has taken over")
-        world.eventually(steady.answers, _TAKEN_OVER, "exec works again", steady.namespace)
-        took = time.monotonic() - killed
+        world.operator.kill()
+        world.eventually(lambda: serves(spare), _EVENTUALLY, "the spare has taken over")
+        steady.answer_within(_TAKEN_OVER, killed)
         steady.undisturbed()
-    assert took <= _TAKEN_OVER
     watch.check()
 
 
@@ -258,10 +277,8 @@ def test_a_spare_takes_over_at_once_from_a_holder_that_is_told_to_end(
     with ReadyWatch(world) as watch:
         told = time.monotonic()
         world.operator.stop()
-        world.eventually(steady.answers, _ENDED, "exec works again", steady.namespace)
-        took = time.monotonic() - told
+        steady.answer_within(_HANDED_OVER, told)
         steady.undisturbed()
-    assert took <= _ENDED
     watch.check()
 
 
@@ -272,18 +289,18 @@ def test_a_holder_that_was_frozen_writes_nothing_when_it_wakes(
     lost = world.operator.log().count("lease is lost")
     with ReadyWatch(world) as watch:
         first_port = watch_port(world)
-        world.operator.kill(signal.SIGSTOP)
         frozen = time.monotonic()
+        world.operator.kill(signal.SIGSTOP)
         try:
-            world.eventually(lambda: serves(spare), _TAKEN_OVER, "the spare has taken over")
-            world.eventually(steady.answers, _TAKEN_OVER, "exec works again", steady.namespace)
+            world.eventually(lambda: serves(spare), _EVENTUALLY, "the spare has taken over")
+            steady.answer_within(_TAKEN_OVER, frozen)
             world.run(manifests.pod("meanwhile", namespace))
             time.sleep(max(0.0, frozen + 20 - time.monotonic()))  # what is tried is a freeze of this length
             world.apply(manifests.pod("just-then", namespace))
         finally:
             world.operator.kill(signal.SIGCONT)
         world.eventually(
-            lambda: world.operator.log().count("lease is lost") > lost, 5, "it notices", steady.namespace
+            lambda: world.operator.log().count("lease is lost") > lost, 20, "it notices", steady.namespace
         )
         world.ready("just-then", namespace)
         steady.undisturbed()
