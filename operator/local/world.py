@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -21,6 +22,8 @@ from pathlib import Path
 from kip.local.addresses import NothingFreeError, free_network, free_ports, host_networks
 
 DEFAULT_NAME = "kip"
+
+_ROOTS_DIRECTORY = Path("/var/lib/kip-local")
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,9}[a-z0-9])?")  # "kip-" and a name: 15 characters, an interface's most
 # The default world's first choice is the first one, which no other world takes.
@@ -187,12 +190,12 @@ class World:
     @property
     def host_interface(self) -> str:
         """The host's interface in the world's VPC."""
-        return host_interface(self.name)
+        return host_interface(self.state)
 
     @property
     def cgroup(self) -> str:
         """The cgroup, relative to each hierarchy's root, below which every booted machine has its own."""
-        return f"kip-local-{self.name}"
+        return f"kip-local-{self.name}{_mark(self.state)}"
 
 
 def check_name(name: str) -> None:
@@ -203,9 +206,20 @@ def check_name(name: str) -> None:
         )
 
 
-def host_interface(name: str) -> str:
-    """The host's interface in the VPC of the world of that name."""
-    return f"kip-{name}"
+def host_interface(state: Path) -> str:
+    """The host's interface in the VPC of the world with that directory; a name has at most 15 characters."""
+    mark = _mark(state)
+    return f"kip-{state.name[: 11 - len(mark)]}{mark}"
+
+
+def _mark(state: Path) -> str:
+    """What tells the world apart, in names that are the whole machine's, from one of that name in another directory.
+
+    Nothing for the worlds in root's own directory; only root's have such names at all.
+    """
+    if state.parent == _ROOTS_DIRECTORY.resolve():
+        return ""
+    return "-" + hashlib.sha256(os.fsencode(state)).hexdigest()[:4]
 
 
 def states_directory() -> Path:
@@ -220,7 +234,7 @@ def _chosen_directory() -> Path:
     if chosen := os.environ.get("KIP_LOCAL_STATE"):
         return Path(chosen)
     if os.geteuid() == 0:
-        return Path("/var/lib/kip-local")
+        return _ROOTS_DIRECTORY
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "kip-local"
 
@@ -266,7 +280,7 @@ def _read(state: Path) -> World | None:
 def _make(state: Path) -> World:
     others = all_worlds()
     candidates = _NETWORKS if state.name == DEFAULT_NAME else _NETWORKS[1:]
-    used = [world.cidr for world in others] + host_networks(except_interface=host_interface(state.name))
+    used = [world.cidr for world in others] + host_networks(except_interface=host_interface(state))
     try:
         cidr = free_network(candidates, used)
     except NothingFreeError as error:

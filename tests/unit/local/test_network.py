@@ -10,11 +10,17 @@ from kip.local.mounts import parse
 from kip.local.network import Network, NetworkError, _run, is_namespace
 from kip.local.world import World
 
-NETWORK = Network(World("unit", Path("/states/unit"), IPv4Network("10.78.0.0/24"), True, {}))
+NETWORK = Network(World("unit", Path("/var/lib/kip-local/unit"), IPv4Network("10.78.0.0/24"), True, {}))
 
 
 def test_commands_run_inside_the_rooms_namespace() -> None:
-    assert NETWORK.enter("ip", "link") == ["nsenter", "--net=/states/unit/netns/room", "--", "ip", "link"]
+    assert NETWORK.enter("ip", "link") == [
+        "nsenter",
+        "--net=/var/lib/kip-local/unit/netns/room",
+        "--",
+        "ip",
+        "link",
+    ]
 
 
 def test_the_host_is_the_first_address_and_known_by_the_worlds_name() -> None:

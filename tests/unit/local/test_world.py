@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -82,7 +82,17 @@ def test_a_name_that_cannot_name_everything_is_refused(name: str) -> None:
 
 
 def test_the_longest_name_still_makes_an_interface() -> None:
-    assert len(World.open("eleven-char").host_interface) == 15
+    for parent in (Path("/var/lib/kip-local"), Path("/elsewhere")):
+        state = parent / "eleven-char"
+        assert len(World(state.name, state, IPv4Network("10.78.0.0/24"), True, {}).host_interface) == 15
+
+
+def test_worlds_of_one_name_in_two_directories_share_no_name_in_the_kernel() -> None:
+    states = [Path(parent) / "one" for parent in ("/var/lib/kip-local", "/a", "/b")]
+    states.append(Path("/a/one-longer"))
+    worlds = [World(state.name, state, IPv4Network("10.78.0.0/24"), True, {}) for state in states]
+    assert (worlds[0].cgroup, worlds[0].host_interface) == ("kip-local-one", "kip-one")
+    assert len({world.cgroup for world in worlds}) == len({world.host_interface for world in worlds}) == 4
 
 
 def test_a_broken_record_is_told_with_its_path() -> None:
