@@ -68,11 +68,10 @@ def boot(world: World, ami: Ami, instance: Instance) -> Booted:
         lay_out(world, place, ami, instance)
         make_namespace(place.namespace)
         plug_in(Network(world), place.namespace, instance)
-        pid = _start(world, place, instance)
+        booted = Booted(instance.id, _start(world, place, instance), ami.directory.name)
+        write_atomically(place.directory / _BOOTED, json.dumps({"pid": booted.pid, "image": booted.image}))
     except (OSError, subprocess.CalledProcessError, WorldError) as error:
         raise MachineError(f"{instance.id}: {_told(error)}{_console_tail(place)}") from error
-    booted = Booted(instance.id, pid, ami.directory.name)
-    write_atomically(place.directory / _BOOTED, json.dumps({"pid": pid, "image": booted.image}))
     return booted
 
 

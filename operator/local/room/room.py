@@ -17,9 +17,9 @@ from typing import Protocol, TypeVar
 from kip.local.room import machine
 from kip.local.room.ami import Ami
 from kip.local.room.instances import ControlError, Instance, Listing
-from kip.local.room.machine import Booted, MachineError
+from kip.local.room.machine import Booted
 from kip.local.room.wiring import listens
-from kip.local.world import World
+from kip.local.world import World, WorldError
 
 _T = TypeVar("_T")
 
@@ -30,6 +30,9 @@ _SSH_PORT = 22
 # as if they were alone; all at once, all are late.
 _BOOTS_AT_ONCE = (os.cpu_count() or 1) + 1
 _SETTLED_WITHIN = 4.0  # seconds after which a machine whose sshd does not come up no longer holds others back
+# A disk that is full, a kernel that refuses: of this machine alone, and EC2 has to hear of it. A task that ended by it
+# would only be begun again by the next listing, for ever.
+_FAILED = (WorldError, OSError)
 _RETRY = 0.5  # seconds until an endpoint that did not answer is asked again
 
 
@@ -149,7 +152,7 @@ class Room:
                 # What a crash left of an earlier boot would be in the way.
                 await self._in_thread(machine.destroy, self._world, instance.id)
                 booted = await self._in_thread(machine.boot, self._world, self._ami, instance)
-            except MachineError as error:
+            except _FAILED as error:
                 log.error("boot failed: %s", error)
                 self._ended[instance.id] = ("terminated", f"Server.InternalError: {error}"[:500])
                 return
@@ -171,8 +174,8 @@ class Room:
         self._machines.pop(instance_id, None)
         try:
             await self._in_thread(machine.destroy, self._world, instance_id)
-        except MachineError as error:
-            log.error("%s", error)
+        except _FAILED as error:
+            log.error("not destroyed: %s", error)
             await asyncio.sleep(_RETRY)
         else:
             log.info("%s: gone after %.2f s", instance_id, time.monotonic() - begin)

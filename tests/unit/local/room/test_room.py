@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kip.local.network import NetworkError
 from kip.local.room import room as module
 from kip.local.room.ami import Ami
 from kip.local.room.instances import ControlError, Instance, Listing
@@ -24,13 +25,12 @@ from kip.local.world import World
 class Machines:
     """Stands in for kip.local.room.machine: a machine is a process that sleeps."""
 
-    MachineError = MachineError
-
     def __init__(self) -> None:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.complete: set[str] = set()
         self.calls: list[str] = []
-        self.refuse: set[str] = set()
+        self.refuse: dict[str, Exception] = {}
+        self.stay = 0  # how often a machine cannot be destroyed
         self.hold = threading.Event()
         self.hold.set()
 
@@ -39,7 +39,7 @@ class Machines:
         self.calls.append(f"boot {instance.id}")
         if instance.id in self.refuse:
             self.processes[instance.id] = subprocess.Popen(["true"])
-            raise MachineError(f"{instance.id}: refused")
+            raise self.refuse[instance.id]
         assert instance.id not in self.processes, "booted over another machine"
         self.start(instance.id)
         return Booted(instance.id, self.processes[instance.id].pid, "ami")
@@ -50,6 +50,9 @@ class Machines:
 
     def destroy(self, world: World, instance_id: str) -> None:
         self.complete.discard(instance_id)
+        if instance_id in self.processes and self.stay:
+            self.stay -= 1
+            raise OSError("busy")
         if process := self.processes.pop(instance_id, None):
             self.calls.append(f"destroy {instance_id}")
             process.kill()
@@ -147,14 +150,15 @@ async def test_an_instance_terminated_while_it_boots_is_destroyed_after(room, ma
     assert machines.processes == {}
 
 
-async def test_a_failed_boot_is_cleaned_up_and_told_once(room, machines, endpoint):
-    machines.refuse.add("i-1")
+@pytest.mark.parametrize("error", [MachineError("refused"), NetworkError("refused"), OSError("refused")])
+async def test_a_failed_boot_is_cleaned_up_and_told_once(room, machines, endpoint, error):
+    machines.refuse["i-1"] = error
     room.apply(running("i-1"))
     await room.settled()
     room.apply(running("i-1"))  # a listing that crossed the report
     await room.settled()
     assert machines.calls == ["boot i-1", "destroy i-1"]
-    assert endpoint.told == [("i-1", "terminated", "Server.InternalError: i-1: refused")]
+    assert endpoint.told == [("i-1", "terminated", "Server.InternalError: refused")]
 
 
 @pytest.mark.parametrize(("behavior", "state"), [("terminate", "terminated"), ("stop", "stopped")])
@@ -174,8 +178,17 @@ async def test_a_power_off_from_inside_is_told_and_the_rest_removed(
     assert machines.calls == ["boot i-1", "destroy i-1"]
 
 
+async def test_what_cannot_be_destroyed_is_tried_again(room, machines):
+    room.apply(running("i-1"))
+    await room.settled()
+    machines.stay = 2
+    room.apply(running())
+    await room.settled()
+    assert machines.processes == {}
+
+
 async def test_the_endpoint_is_told_until_it_answers(room, machines, endpoint):
-    machines.refuse.add("i-1")
+    machines.refuse["i-1"] = MachineError("refused")
     endpoint.failures = 2
     room.apply(running("i-1"))
     await room.settled()
@@ -183,7 +196,7 @@ async def test_the_endpoint_is_told_until_it_answers(room, machines, endpoint):
 
 
 async def test_an_instance_that_runs_again_after_its_end_is_booted_again(room, machines):
-    machines.refuse.add("i-1")
+    machines.refuse["i-1"] = MachineError("refused")
     room.apply(running("i-1"))
     await room.settled()
     room.apply(running())
