@@ -126,11 +126,18 @@ def is_namespace(path: Path) -> bool:
 
 
 def _succeeds(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    """Whether it does; where the program is missing it has made nothing, and nothing is there to be found."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise NetworkError(f"{' '.join(command)}: there is no program {command[0]}") from None
     if done.returncode:
         answer = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
         raise NetworkError(f"{' '.join(command)}: {answer}")

@@ -68,7 +68,7 @@ def mounts_below(directory: Path) -> list[Path]:
 def unmount_below(directory: Path) -> None:
     """Ends every mount at or below that directory."""
     for point in mounts_below(directory):
-        subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
+        _answer("umount", "--lazy", str(point))
 
 
 def loop_devices_below(directory: Path) -> list[str]:
@@ -77,14 +77,10 @@ def loop_devices_below(directory: Path) -> list[str]:
     The name that the kernel keeps is the machine's, so the file is told by device and inode number.
     """
     fields = "NAME,BACK-INO,BACK-MAJ:MIN"
-    listed = subprocess.run(
-        ["losetup", "--list", "--json", "--output", fields], capture_output=True, text=True, check=False
-    )
-    if not listed.stdout.strip():
+    listed = _answer("losetup", "--list", "--json", "--output", fields)
+    if not listed.strip():
         return []
-    in_use = {
-        (str(entry["back-ino"]), entry["back-maj:min"]): entry["name"] for entry in _devices(listed.stdout)
-    }
+    in_use = {(str(entry["back-ino"]), entry["back-maj:min"]): entry["name"] for entry in _devices(listed)}
     if not in_use or not directory.is_dir():
         return []
     device = directory.stat().st_dev
@@ -93,8 +89,9 @@ def loop_devices_below(directory: Path) -> list[str]:
     if not inodes:
         return []
     expression = [word for inode in sorted(inodes) for word in ("-o", "-inum", inode)][1:]
-    command = ["find", str(directory), "-xdev", "-type", "f", "(", *expression, ")", "-printf", "%i\\n"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    found = _answer(
+        *["find", str(directory), "-xdev", "-type", "f", "(", *expression, ")", "-printf", "%i\\n"]
+    ).split()
     return [name for (inode, where), name in in_use.items() if inode in found and where.strip() == number]
 
 
@@ -106,4 +103,15 @@ def _devices(listing: str) -> list[dict[str, str]]:
 def detach_loops_below(directory: Path) -> None:
     """Detaches those loop devices."""
     for name in loop_devices_below(directory):
-        subprocess.run(["losetup", "--detach", name], capture_output=True, check=False)
+        _answer("losetup", "--detach", name)
+
+
+def _answer(*command: str) -> str:
+    """What the command prints, whether it succeeds or not; nothing where this host lacks the program.
+
+    Without it nobody can have made here what it finds or removes. (Mounts are looked for again before files go.)
+    """
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return ""

@@ -34,6 +34,15 @@ def test_a_plain_file_is_no_namespace(tmp_path: Path) -> None:
     assert not is_namespace(tmp_path / "none")
 
 
+def test_where_ip_is_missing_there_is_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = Network(World("unit", tmp_path, IPv4Network("10.78.0.0/24"), True, {}))
+    assert not found.is_up()
+    found.down()
+    with pytest.raises(NetworkError, match="no program unshare"):
+        found.up()
+
+
 def test_a_namespace_is_found_by_any_name_of_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,12 @@ def test_mounts_below_a_directory_are_found_by_another_name_of_it(tmp_path):
     assert traces.mounts_below(tmp_path / "link") == traces.mounts_below(Path("/proc")) != []
 
 
+def test_where_losetup_is_missing_there_are_no_loop_devices(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert traces.loop_devices_below(tmp_path) == []
+    traces.detach_loops_below(tmp_path)
+
+
 def test_a_cgroup_that_nobody_made_has_no_directory_and_no_process():
     assert traces.cgroup_directories("kip-local-none/i-none") == []
     assert traces.processes("kip-local-none/i-none") == set()
