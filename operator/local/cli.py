@@ -15,12 +15,14 @@ from kip.local.world import DEFAULT_NAME, World, WorldError
 
 
 class _Group(click.Group):
-    """Tells what a user can change as one message, not as a traceback."""
+    """Tells what a user can change as one message, not as a traceback: what the system refuses, too."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (WorldError, registry.ArchiveError, registry.LoadError) as error:
+        except BrokenPipeError:  # click's: who reads our output has seen enough
+            raise
+        except (WorldError, registry.ArchiveError, registry.LoadError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
 

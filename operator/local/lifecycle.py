@@ -54,8 +54,9 @@ def up(
         BuildError: a program cannot be compiled.
     """
     shown = progress or Silent()
+    if found := World.find(name):
+        _check_user(found)
     world = World.open(name)
-    _check_user(world)
     with world.exclusively():
         world.save()  # a `down` may have come between opening and holding it
         parts = choose(all_parts(world), only, without)

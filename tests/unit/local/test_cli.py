@@ -30,9 +30,17 @@ def test_down_without_a_world_is_fine() -> None:
     assert "there is no world 'other'" in result.output
 
 
-def test_what_a_user_can_change_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        WorldError("no port is left"),
+        PermissionError("no port is left"),
+        TimeoutError("no port is left"),
+    ],
+)
+def test_what_a_user_can_change_is_no_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise WorldError("no port is left")
+        raise error
 
     monkeypatch.setattr(lifecycle, "up", refuse)
     result = CliRunner().invoke(local, ["up"])

@@ -76,6 +76,15 @@ def test_another_users_world_is_not_touched(told: list[str], monkeypatch: pytest
     assert world.state.exists()
 
 
+def test_another_users_world_is_not_even_written(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    World.open("unit")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(World, "save", lambda _: pytest.fail("it was written"))
+    with pytest.raises(WorldError, match="made by root"):
+        lifecycle.up("unit")
+
+
 def test_a_world_without_root_has_no_parts_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     names = {part.name for part in lifecycle.all_parts(World.open("unit"))}
