@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from kip.local import build, lifecycle, processes, registry
+from kip.local import build, lifecycle, packages, processes, registry
 from kip.local.progress import ConsoleProgress
 from kip.local.world import DEFAULT_NAME, World, WorldError
 
@@ -32,6 +32,7 @@ _named = click.option("--name", default=DEFAULT_NAME, show_default=True, help="W
 @click.group(cls=_Group)
 def local() -> None:
     """A Kubernetes cluster, an AWS endpoint and really booted cells on this machine."""
+    packages.complete_path()
 
 
 @local.command()

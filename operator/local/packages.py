@@ -12,7 +12,20 @@ from pathlib import Path
 from kip.local.progress import Progress
 from kip.local.world import WorldError
 
-_SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on every user's PATH
+# Not on every user's PATH, nor on root's after a plain `su`: there are ip, nft, losetup and runc.
+_SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+# apt waits so long for another apt (an upgrade that runs by itself, a second world) instead of giving up at once.
+APT_WAITS = ("-o", "DPkg::Lock::Timeout=120")  # seconds
+
+
+def complete_path() -> None:
+    """Appends the system's directories to the PATH of this process and of all that it starts."""
+    os.environ["PATH"] = _whole_path()
+
+
+def _whole_path() -> str:
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join([*path, *(each for each in _SYSTEM_PATHS if each not in path)])
 
 
 @dataclass(frozen=True)
@@ -27,8 +40,7 @@ class Package:
         """Whether what it shows is there: an absolute path, or a program on the PATH or the system's."""
         if self.shows.startswith("/"):
             return Path(self.shows).exists()
-        path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_PATHS])
-        return shutil.which(self.shows, path=path) is not None
+        return shutil.which(self.shows, path=_whole_path()) is not None
 
 
 # What the host runs to make the VPC and to boot machines; what the machines themselves need is in their image.
@@ -54,10 +66,12 @@ def ensure(packages: Iterable[Package], progress: Progress) -> None:
 
 def _install(names: list[str], command: str) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *names]
+    install = ["apt-get", *APT_WAITS, "install", "--yes", "--quiet", "--no-install-recommends", *names]
     refused = _run(install, environment)
     if refused:  # the lists may be missing (a fresh image) or too old
-        refused = _run(["apt-get", "update", "--quiet"], environment) or _run(install, environment)
+        refused = _run(["apt-get", *APT_WAITS, "update", "--quiet"], environment) or _run(
+            install, environment
+        )
     if refused:
         raise PackagesMissingError(f"{command}: {refused}")
 

@@ -12,7 +12,7 @@ import sys
 import aiohttp
 import click
 
-from kip.local import build
+from kip.local import build, packages
 from kip.local.images import build_all
 from kip.local.network import Network
 from kip.local.progress import Silent
@@ -86,6 +86,7 @@ def main(name: str) -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)-7s %(message)s"
     )
+    packages.complete_path()
     world = World.find(name)
     if world is None:
         raise click.ClickException(f"there is no world {name!r}; make it with `kip local up`")

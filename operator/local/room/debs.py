@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from kip.local.packages import APT_WAITS
 from kip.local.world import WorldError
 
 # What a machine cannot be without, and the package that has it.
@@ -58,7 +59,7 @@ def extract(packages: list[str], destination: Path) -> None:
         wanted = _with_dependencies(packages)
         _apt("download", *wanted, cwd=directory)
         for archive in sorted(Path(directory).glob("*.deb")):
-            subprocess.run(["dpkg-deb", "--extract", archive, destination], check=True)
+            _run("dpkg-deb", "--extract", str(archive), str(destination))
 
 
 def _with_dependencies(packages: list[str]) -> list[str]:
@@ -76,8 +77,14 @@ def to_install(simulation: str) -> list[str]:
 
 
 def _apt(*arguments: str, cwd: str | None = None) -> str:
-    command = ["apt-get", "-q", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return _run("apt-get", "-q", *APT_WAITS, *arguments, cwd=cwd)
+
+
+def _run(*command: str, cwd: str | None = None) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    except OSError as error:
+        raise PackageError(f"{' '.join(command)}: {error}") from error
     if done.returncode:
         answer = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise PackageError(f"{' '.join(command)}: {' / '.join(answer)}")

@@ -15,6 +15,7 @@ from kip.local.world import World, WorldError
 @pytest.fixture(autouse=True)
 def _states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIP_LOCAL_STATE", str(tmp_path / "states"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # which every command completes
 
 
 @pytest.mark.parametrize("command", [["status"], ["kubectl", "get", "nodes"], ["logs", "aws"]])
@@ -22,6 +23,11 @@ def test_without_a_world_they_say_how_to_get_one(command: list[str]) -> None:
     result = CliRunner().invoke(local, command)
     assert result.exit_code == 1
     assert "there is no world 'kip': kip local up" in result.output
+
+
+def test_programs_of_the_system_are_found_whatever_the_users_path_is() -> None:
+    CliRunner().invoke(local, ["down"])
+    assert {"/usr/sbin", "/sbin"} <= {*os.environ["PATH"].split(":")}
 
 
 def test_down_without_a_world_is_fine() -> None:

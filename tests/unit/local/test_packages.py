@@ -23,9 +23,11 @@ class Apt:
         self.ran: list[str] = []
 
     def __call__(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        self.ran.append(command[1])
-        left = self.failures.get(command[1], 0)
-        self.failures[command[1]] = left - 1
+        assert "DPkg::Lock::Timeout=120" in command, "it would give up at once when another apt runs"
+        [verb] = {"install", "update"} & {*command}
+        self.ran.append(verb)
+        left = self.failures.get(verb, 0)
+        self.failures[verb] = left - 1
         return subprocess.CompletedProcess(command, int(left > 0), "", "first\nE: Unable to locate package\n")
 
 
@@ -85,3 +87,10 @@ def test_a_program_only_root_has_on_its_path_is_found(
     monkeypatch.setattr(packages, "_SYSTEM_PATHS", (str(tmp_path),))
     (tmp_path / "runc-like").touch(0o755)
     assert Package("x", "runc-like").present
+
+
+def test_the_path_is_completed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/usr/sbin")
+    for _ in range(2):
+        packages.complete_path()
+        assert os.environ["PATH"] == "/usr/bin:/usr/sbin:/usr/local/sbin:/sbin"
