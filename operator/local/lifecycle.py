@@ -15,10 +15,12 @@ from kip.local.parts import Part, choose
 from kip.local.processes import Processes, stop_all
 from kip.local.progress import Progress, Silent
 from kip.local.services import Aws, Images, NetworkPart, Operator, Registry, Room
+from kip.local.waiting import until
 from kip.local.world import DEFAULT_NAME, World, WorldError
 
 _ORPHANS = 3.0  # seconds that a crashed run's processes may take together
 _LAST_WORDS = 0.2  # seconds when the world goes: nothing that a process could still save is kept
+_ALL_ENDED = 30.0  # seconds until no process starts another any more; usually the first look finds all
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def up(
     if found := World.find(name):
         _check_user(found)
     world = World.open(name)
-    with world.exclusively():
+    with world.exclusively(shown.step):
         world.save()  # a `down` may have come between opening and holding it
         parts = choose(all_parts(world), only, without)
         _prepare(world, parts, shown)
@@ -113,12 +115,25 @@ def down(name: str = DEFAULT_NAME, progress: Progress | None = None) -> bool:
     processes = Processes(world)
     if not (world.state.exists() or processes.all()):
         return False
-    with world.exclusively():
+    with world.exclusively(shown.step):
         with shown.step("end all processes"):
-            stop_all(processes.all(), _LAST_WORDS)
+            _end_all(processes)
         with shown.step(f"remove {world.state}"):
             leftovers.remove(world)
     return True
+
+
+def _end_all(processes: Processes) -> None:
+    """Ends the world's processes until there are none: one of them may just have started another."""
+
+    def missing() -> str | None:
+        left = processes.all()
+        stop_all(left, _LAST_WORDS)
+        return (
+            f"there were still processes {', '.join(str(process.pid) for process in left)}" if left else None
+        )
+
+    until(missing, what="the end of all processes", seconds=_ALL_ENDED)
 
 
 def _recorded_or_not(name: str) -> World:

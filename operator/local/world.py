@@ -14,7 +14,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -48,6 +48,13 @@ _PORTS: Mapping[str, int] = {
 _LOOPBACK_PORTS = frozenset(
     {"etcd", "etcd-peer", "controller-manager", "scheduler", "dns-health", "operator"}
 )
+
+
+Waiting = Callable[[str], contextlib.AbstractContextManager[None]]
+
+
+def _silently(_title: str) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
 
 class WorldError(Exception):
@@ -90,9 +97,12 @@ class World:
         return cls(name, states_directory() / name, _NETWORKS[0], os.geteuid() == 0, {})
 
     @contextlib.contextmanager
-    def exclusively(self) -> Iterator[None]:
-        """Holds the world for one command: `up` and `down` at the same time would undo each other's work."""
-        with _locked(self.state):
+    def exclusively(self, waiting: Waiting = _silently) -> Iterator[None]:
+        """Holds the world for one command: `up` and `down` at the same time would undo each other's work.
+
+        While another one has it, the block that `waiting` gives for a title runs: `wait for process 7 (kip local up)`.
+        """
+        with _locked(self.state, waiting):
             yield
 
     def save(self) -> None:
@@ -298,22 +308,41 @@ def _with_all_ports(world: World) -> World:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[Path]:
+def _locked(directory: Path, waiting: Waiting = _silently) -> Iterator[Path]:
     """Holds the directory's lock: two worlds made at once must not choose the same network or port."""
-    handle = _lock(directory)
+    handle = _lock(directory, waiting)
     try:
         yield directory
     finally:
         os.close(handle)
 
 
-def _lock(directory: Path) -> int:
+def _lock(directory: Path, waiting: Waiting) -> int:
     while True:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with waiting(f"wait for {_holder(handle)}"):
+                fcntl.flock(handle, fcntl.LOCK_EX)
         # The last world's end removes the directory, and a lock on a removed directory holds off nobody.
         with contextlib.suppress(FileNotFoundError):
             if directory.stat().st_ino == os.fstat(handle).st_ino:
                 return handle
         os.close(handle)
+
+
+def _holder(handle: int) -> str:
+    """Who has the lock on that open directory, in words."""
+    inode = str(os.fstat(handle).st_ino)
+    for line in Path("/proc/locks").read_text().splitlines():
+        # Number, FLOCK, ADVISORY, WRITE, process id, device:inode, …; who waits has `->` after the number.
+        kind, pid, file = (line.split()[column] for column in (1, 4, 5))
+        if kind == "FLOCK" and file.rpartition(":")[2] == inode:
+            with contextlib.suppress(OSError):
+                command = (
+                    Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+                return f"process {pid} ({command.strip()})"
+    return "another command"

@@ -7,6 +7,7 @@ import pytest
 
 from kip.local import lifecycle
 from kip.local.parts import Part
+from kip.local.processes import Process
 from kip.local.world import World, WorldError
 
 
@@ -83,6 +84,18 @@ def test_another_users_world_is_not_even_written(told: list[str], monkeypatch: p
     monkeypatch.setattr(World, "save", lambda _: pytest.fail("it was written"))
     with pytest.raises(WorldError, match="made by root"):
         lifecycle.up("unit")
+
+
+def test_processes_that_others_start_while_they_end_are_ended_too(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    World.open("unit")
+    looks = iter([[Process(1, 1)], [Process(2, 2), Process(3, 3)], []])
+    ended: list[int] = []
+    monkeypatch.setattr(lifecycle.Processes, "all", lambda _: next(looks))
+    monkeypatch.setattr(lifecycle, "stop_all", lambda found, _: ended.extend(p.pid for p in found))
+    assert lifecycle.down("unit")
+    assert ended == [1, 2, 3]
 
 
 def test_a_world_without_root_has_no_parts_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """A world's facts: decided once, kept, the same for every part."""
 
+import contextlib
 import json
 import os
 import threading
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -134,16 +136,24 @@ def test_the_states_directory_is_canonical(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_held_world_keeps_another_command_waiting() -> None:
-    world, order = World.open("one"), []
+    world, order, waits = World.open("one"), [], threading.Event()
+
+    @contextlib.contextmanager
+    def waiting(title: str) -> Iterator[None]:
+        order.append(title)
+        waits.set()
+        yield
 
     def second() -> None:
-        with world.exclusively():
+        with world.exclusively(waiting):
             order.append("second")
 
-    with world.exclusively():
+    with world.exclusively(waiting):
         thread = threading.Thread(target=second)
         thread.start()
-        thread.join(0.05)
+        assert waits.wait(10)
         order.append("first")
-    thread.join(5)
-    assert order == ["first", "second"]
+    thread.join(10)
+    told, *others = order
+    assert told.startswith(f"wait for process {os.getpid()} (")
+    assert others == ["first", "second"]
