@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from kip.local import build
+from kip.local import build, packages
 from kip.local.images import PROGRAMS
 from kip.local.progress import ConsoleProgress
 
@@ -20,6 +20,13 @@ _left_out = pytest.StashKey[int]()
 _WORLDS = {"world", "control_plane"}  # fixtures that bring worlds up
 #: Seconds for a test that may be the first to need its world, and the last: a world's whole life is in its time.
 _WITH_A_WORLD = 600
+# What tests run on this host itself: the programs of a cell that are tried without one, and those of the machine room.
+_PACKAGES = (
+    *packages.ROOM_PACKAGES,
+    packages.Package("nftables", "nft"),
+    packages.Package("jq", "jq"),
+    packages.Package("conntrack", "conntrack"),
+)
 _SESSIONS = 9  # test sessions that can run at the same time on one machine
 
 
@@ -34,6 +41,17 @@ def pytest_configure(config: pytest.Config) -> None:
     patch.setenv("AWS_CONFIG_FILE", os.devnull)
     patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Installs missing programs, as root. Before the collection, which leaves out what cannot be run here."""
+    if os.geteuid() != 0 or session.config.option.collectonly:
+        return
+    with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        try:
+            packages.ensure(_PACKAGES, ConsoleProgress())
+        except packages.PackagesMissingError as error:
+            print(f"{error}; tests that need them are left out or fail")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import getpass
 import os
 import random
-import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +16,15 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # for `sshd_program`, which is no test
+
+import sshd_program
+
 from kip.bootstrap import layout, units
 from kip.bootstrap.options import BootstrapOptions
 from kip.local.addresses import free_ports
 from kip.tunnel import keys
 
-_SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 _FAKE_SYSTEMCTL = '#!/bin/sh\n[ "$*" = "reload sshd.service" ] && kill -HUP "$(cat {pid_file})"\n'
 _FAKE_NFT = """\
 #!/bin/sh
@@ -65,7 +68,8 @@ class Sshd:
 
 def start_sshd(directory: Path) -> Sshd:
     """Starts it with the rendered drop-in, but for the paths and ports that a test must not use."""
-    assert _SSHD
+    program = sshd_program.find()
+    assert isinstance(program, sshd_program.Program), program
     client_key, host_key = keys.generate(), keys.generate()
     # Below those that the kernel gives to outgoing connections: none may take one before sshd listens.
     some = random.randrange(20_000, 32_000)
@@ -109,7 +113,9 @@ def start_sshd(directory: Path) -> Sshd:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     with (directory / "sshd.log").open("wb") as log:
-        process = subprocess.Popen([_SSHD, "-D", "-e", "-f", str(config)], stderr=log)
+        process = subprocess.Popen(
+            [*program.command, "-D", "-e", "-f", str(config)], stderr=log, env=program.environment
+        )
     sshd = Sshd(directory, client_key, host_key, port, api_port, kubelet_port, process)
     wait_for_port(port, process, directory / "sshd.log")
     return sshd
@@ -128,8 +134,8 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    if _SSHD is None:
-        pytest.skip("no sshd on this machine (package openssh-server)")
+    if isinstance(why_not := sshd_program.find(), str):
+        pytest.skip(why_not)
     running = start_sshd(tmp_path)
     yield running
     running.stop()
