@@ -141,11 +141,10 @@ class Tunnel:
         Raises:
             CommandFailed, CommandTimedOut, Unreachable.
         """
+        process: asyncssh.SSHClientProcess[bytes] | None = None
         try:
-            async with (
-                asyncio.timeout(timeout_s),
-                self._connection.create_process(command, encoding=None) as process,
-            ):
+            async with asyncio.timeout(timeout_s):
+                process = await self._connection.create_process(command, encoding=None)
                 process.stdin.write(input)
                 process.stdin.write_eof()
                 output, errors = await asyncio.gather(
@@ -156,6 +155,10 @@ class Tunnel:
             raise CommandTimedOut(command, timeout_s) from error
         except (OSError, asyncssh.Error) as error:
             raise Unreachable(f"{self._name}: {_told(error)}", answered=True) from error
+        finally:
+            if process is not None:
+                # Not waited for: sshd agrees only when the command has ended, and that may be never.
+                process.close()
         if process.exit_status is None and not self.is_open:
             raise Unreachable(f"{self._name}: lost during a command: {self._owner.reason}", answered=True)
         if process.exit_status != 0:

@@ -62,8 +62,13 @@ class Sshd:
         } | changes
 
     def stop(self) -> None:
+        """Ends it. A child that has just been forked for a connection has the listening socket for a moment longer."""
         self.process.kill()
         self.process.wait()
+        deadline = time.monotonic() + 10
+        while is_open(self.port):
+            assert time.monotonic() < deadline, "somebody still listens on sshd's port"
+            time.sleep(0.01)
 
 
 def start_sshd(directory: Path) -> Sshd:
@@ -121,12 +126,16 @@ def start_sshd(directory: Path) -> Sshd:
     return sshd
 
 
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if is_open(port):
+            return
         time.sleep(0.01)
     process.kill()
     raise AssertionError(f"sshd does not listen: {log.read_text()}")

@@ -78,9 +78,14 @@ async def test_a_failing_command_says_how_and_why(tunnel: Tunnel) -> None:
     assert caught.value.stderr == "no such thing\n"
 
 
-async def test_a_command_is_given_up_after_its_time(tunnel: Tunnel) -> None:
+@pytest.mark.parametrize(
+    "command", ["sleep 20", "exec >/dev/null 2>&1; sleep 20", "trap '' HUP TERM; sleep 20"]
+)
+async def test_a_command_is_given_up_after_its_time(tunnel: Tunnel, command: str) -> None:
+    began = time.monotonic()
     with pytest.raises(CommandTimedOut, match=r"sleep 20: not done after 0\.1 s"):
-        await tunnel.run("sleep 20", timeout_s=0.1)
+        await tunnel.run(command, timeout_s=0.1)
+    assert time.monotonic() - began < 2, "it was waited for all the same"
     assert await tunnel.run("echo still here") == b"still here\n"
 
 
