@@ -35,6 +35,9 @@ _GONE_VOLUMES = (
     "vsphereVolume",
 )
 
+# Where sshd listens on a cell (kip.bootstrap.layout).
+SSH_PORT = 22
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -121,6 +124,17 @@ def _huge_pages(pod: Pod) -> Iterator[str]:
             yield f"cells have no huge pages, and the pod requests {resource}"
 
 
+def _host_ports(pod: Pod) -> Iterator[str]:
+    # Also of a pod on the machine's network, which could only fail to bind it.
+    for container in (*items(pod, "spec", "initContainers"), *items(pod, "spec", "containers")):
+        for port in items(container, "ports"):
+            if port.get("hostPort") == SSH_PORT and port.get("protocol", "TCP") == "TCP":
+                yield (
+                    f"container {container['name']} wants hostPort {SSH_PORT}/TCP, by which Kip itself reaches the "
+                    "cell: choose another one"
+                )
+
+
 def _volumes(pod: Pod) -> Iterator[str]:
     for volume in items(pod, "spec", "volumes"):
         if (driver := dig(volume, "csi", "driver")) is not None:
@@ -138,5 +152,5 @@ def _claims(pod: Pod) -> Iterator[str]:
 # Reason for the pod's events -> what is looked at; the first reason with a problem counts, with all its problems.
 _CHECKS: dict[str, tuple[Callable[[Pod], Iterator[str]], ...]] = {
     "InvalidAnnotation": (_annotations,),
-    "Unsupported": (_static, _system, _huge_pages, _volumes, _claims),
+    "Unsupported": (_static, _system, _huge_pages, _host_ports, _volumes, _claims),
 }

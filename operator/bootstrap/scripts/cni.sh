@@ -68,7 +68,8 @@ END
 END
 }
 
-# Only the primary address has a public one; within the VPC the pod is known by its own.
+# Only the primary address has a public one; within the VPC the pod is known by its own. Port 22 is the operator's way
+# into the cell: a pod that got it as a hostPort would be dialled in the cell's place.
 rules() {
     local host_ports=
     # containerd writes HostPort, others hostPort: CNI's own plugins do not mind the case.
@@ -83,6 +84,7 @@ table ip kip
 delete table ip kip
 table ip kip {
     chain hostports {
+        tcp dport 22 return
 $host_ports
     }
     chain prerouting {

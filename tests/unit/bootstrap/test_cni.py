@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from kip.bootstrap.files import cell_files
-from kip.bootstrap.layout import CNI_PLUGIN
+from kip.bootstrap.layout import CNI_PLUGIN, SSH_PORT
 from kip.bootstrap.layout import OPTIONS as OPTIONS_FILE
 from kip.bootstrap.options import BootstrapOptions
 
@@ -39,7 +39,7 @@ OPTIONS = BootstrapOptions(
 CONFIG = {"cniVersion": "1.0.0", "name": "kip", "type": "kip"}
 SERVER = (
     "import socket,sys\ns=socket.create_server((sys.argv[1],int(sys.argv[2])))\nprint('up',flush=True)\n"
-    "while True:\n c,a=s.accept();c.sendall(a[0].encode());c.close()"
+    "while True:\n c,a=s.accept();c.sendall((sys.argv[3] or a[0]).encode());c.close()"
 )
 CLIENT = (
     "import socket,sys\ns=socket.create_connection((sys.argv[1],int(sys.argv[2])),2)\n"
@@ -89,8 +89,9 @@ class Cell:
         return done.returncode, json.loads(done.stdout or "{}")
 
     @contextlib.contextmanager
-    def server(self, address: str, port: int, namespace: str) -> Iterator[None]:
-        command = self.command(sys.executable, "-c", SERVER, address, str(port), namespace=namespace)
+    def server(self, address: str, port: int, namespace: str | None, says: str = "") -> Iterator[None]:
+        """Tells each client its address, or what it `says`."""
+        command = self.command(sys.executable, "-c", SERVER, address, str(port), says, namespace=namespace)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout
@@ -171,6 +172,15 @@ def test_a_host_port_leads_to_the_pod_also_from_itself(cell: Cell, mapping: dict
         assert cell.seen_from("net", CELL, 8080) == NEIGHBOUR
         assert cell.seen_from(None, CELL, 8080) == CELL
         assert cell.seen_from("a", CELL, 8080) == CELL
+
+
+def test_the_operators_port_is_never_the_pods(cell: Cell) -> None:
+    mappings = [{"hostPort": port, "containerPort": 80, "protocol": "tcp"} for port in (SSH_PORT, 8080)]
+    assert cell.cni("ADD", "a", runtimeConfig={"portMappings": mappings})[0] == 0
+    with cell.server(POD, 80, "a"), cell.server(CELL, SSH_PORT, None, says="the cell's sshd"):
+        assert cell.seen_from("net", CELL, 8080) == NEIGHBOUR
+        for client in ("net", None, "a"):
+            assert cell.seen_from(client, CELL, SSH_PORT) == "the cell's sshd"
 
 
 def test_the_pods_address_is_taken_off_the_cells_own_interface(cell: Cell) -> None:

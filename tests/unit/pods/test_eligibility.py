@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from kip.bootstrap import layout
+from kip.pods import eligibility
 from kip.pods.eligibility import Verdict, judge
 
 NODES = ("kip-0", "kip-1")
@@ -41,6 +43,8 @@ def refused(subject: dict[str, Any], **options: Any) -> tuple[str, str] | None:
         },
         {"containers": [{"name": "c", "resources": {"requests": {"hugepages-2Mi": "0"}}}]},
         {"nodeName": "kip-1"},
+        {"containers": [{"name": "c", "ports": [{"containerPort": 22}, {"hostPort": 2222}]}]},
+        {"containers": [{"name": "c", "ports": [{"hostPort": 22, "protocol": "UDP"}]}]},
     ],
 )
 def test_served(spec: dict[str, Any]) -> None:
@@ -83,6 +87,23 @@ def test_only_the_controller_makes_a_pod_a_daemon_sets() -> None:
         {"kind": "ReplicaSet", "name": "web", "controller": True},
     ]
     assert refused(pod(metadata={"ownerReferences": owners})) is None
+
+
+def with_port(where: str, **port: Any) -> dict[str, Any]:
+    return pod({where: [{"name": "jump", "ports": [{"containerPort": 2222}, port]}]})
+
+
+@pytest.mark.parametrize("where", ["containers", "initContainers"])
+@pytest.mark.parametrize("protocol", [{}, {"protocol": "TCP"}])
+def test_the_port_by_which_kip_reaches_the_cell_is_not_to_be_had(where: str, protocol: Any) -> None:
+    assert refused(with_port(where, containerPort=2222, hostPort=22, **protocol)) == (
+        "Unsupported",
+        "container jump wants hostPort 22/TCP, by which Kip itself reaches the cell: choose another one",
+    )
+
+
+def test_that_port_is_the_one_that_kip_dials() -> None:
+    assert eligibility.SSH_PORT == layout.SSH_PORT
 
 
 def with_volume(**volume: Any) -> dict[str, Any]:
