@@ -71,8 +71,9 @@ def _shell_variables(options: BootstrapOptions) -> str:
     values = {
         "NODE_NAME": options.node_name,
         "DEAD_MAN_SWITCH_S": str(options.dead_man_switch_s),
-        # nft's notation of a set's elements.
-        "VPC_CIDRS": ", ".join(options.vpc_cidrs),
+        # nft's notation of a set's elements. AWS lists them in no promised order, and a repeated launch must bring the
+        # same bytes.
+        "VPC_CIDRS": ", ".join(sorted(set(options.vpc_cidrs))),
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 
