@@ -65,13 +65,16 @@ class Call:
             raise bad_request(f"query parameters not served here: {', '.join(unknown)}")
         return {name: value for name, value in self.target.query.items() if name in allowed}
 
-    async def read_body(self, limits: Limits) -> None:
-        """Read and decode the body. Raises Problem (400, 408, 413, 415)."""
+    async def read_body(self, limits: Limits) -> bytes:
+        """The body as it came. Raises Problem (408, 413, 415)."""
         if not self.request.body_exists:
-            return
+            return b""
         if self.content_type not in _WRITE_TYPES or "Content-Encoding" in self.request.headers:
             raise unsupported_media_type(f"a body must be plain {' or '.join(sorted(_WRITE_TYPES))}")
-        raw = await _read(self.request, limits)
+        return await _read(self.request, limits)
+
+    def decode_body(self, raw: bytes) -> None:
+        """Raises Problem (400)."""
         try:
             decoded = msgspec.json.decode(raw) if raw else {}
         except (msgspec.DecodeError, RecursionError) as error:

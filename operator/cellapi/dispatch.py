@@ -81,13 +81,19 @@ class Dispatcher:
 
     @contextlib.asynccontextmanager
     async def _body_read(self, call: Call) -> AsyncIterator[None]:
-        """The body in memory, while one of the few places for it is taken."""
+        """The body in memory, while one of the few places for it is taken: of the cell's own for what arrives, which
+        may take its time, and of those that all cells share for what it becomes if it is big."""
         if call.request.method not in _WITH_BODY:
             yield
             return
+        shared, limits = self._session.shared, self._session.shared.limits
         async with self._session.bodies:
-            await call.read_body(self._session.shared.limits)
-            yield
+            raw = await call.read_body(limits)
+            self._session.rate.charge(len(raw) // limits.bytes_per_request)
+            big = len(raw) > limits.big_body_bytes
+            async with shared.big_bodies if big else contextlib.nullcontext():
+                call.decode_body(raw)
+                yield
 
     def _refuse(self, request: web.BaseRequest, resource: str, problem: Problem) -> web.Response:
         if problem.code in _TOLD:

@@ -9,14 +9,22 @@ from kip.model.clock import Clock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Per cell. A kubelet with one pod keeps 6-10 connections open, five of them watches."""
+    """Per cell, but for `big_bodies`. A kubelet with one pod keeps 6-10 connections open, five of them watches."""
 
     connections: int = 48
     watches: int = 16
-    body_bytes: int = 3 * 2**20
-    """The API server's own limit for a request."""
+    body_bytes: int = 512 * 1024
+    """The largest that a kubelet sends are patches: of its Node's status, with 50 images of five names each (some
+    60 KiB), and of its pod's, with 1-2 KiB for each container and 12 KiB of their last words in all. Decoded, what is
+    made for it (`[[[]]]`) takes 35 times as much memory, and a tenth of a second."""
     bodies: int = 4
     """How many bodies are read, and kept in memory, at a time."""
+    big_body_bytes: int = 16 * 1024
+    big_bodies: int = 4
+    """How many bodies of more than `big_body_bytes` are decoded at a time, those of all cells together. Most of a
+    kubelet's are smaller, so that a cell with many big ones does not hold up the others' heartbeats."""
+    bytes_per_request: int = 4096
+    """A body counts as one more request for each so many bytes: reading it is what costs."""
     read_s: float = 10.0
     """For a whole body to arrive."""
     write_s: float = 30.0
@@ -24,8 +32,9 @@ class Limits:
     idle_s: float = 120.0
     """Between requests, and for the first byte to the last of a request's head. Go's client gives up idle
     connections after 90 s by itself, so this one never races it."""
-    own_object_bytes: int = 2**20
-    """For the shadow Node, the Lease and the CSINode each: they stay in memory."""
+    own_object_bytes: int = 256 * 1024
+    """For the shadow Node, the Lease and the CSINode each: they stay in memory, and the Node is decoded and merged with
+    each of its patches."""
     requests_per_s: float = 50.0
     """A kubelet's own default for kubeAPIQPS; its burst is 100."""
     request_burst: int = 200
@@ -47,10 +56,18 @@ class TokenBucket:
 
     def take(self) -> bool:
         """Take one token; False if there is none."""
-        now = self._clock.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
-        self._filled_at = now
+        self._fill()
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
+
+    def charge(self, tokens: int) -> None:
+        """Take so many tokens, also more than there are: what has been done already is paid for later."""
+        self._fill()
+        self._tokens -= tokens
+
+    def _fill(self) -> None:
+        now = self._clock.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now

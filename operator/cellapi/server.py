@@ -68,6 +68,7 @@ class CellApi:
             Feed(csidrivers, api_version="storage.k8s.io/v1", kind="CSIDriver"),
             Feed(runtimeclasses, api_version="node.k8s.io/v1", kind="RuntimeClass"),
         ]
+        limits = limits or Limits()
         self._shared = Shared(
             upstream=Upstream(upstream, impersonate=impersonate),
             pods=pods,
@@ -76,9 +77,10 @@ class CellApi:
             runtimeclasses=feeds[2],
             node=node,
             clock=clock,
-            limits=limits or Limits(),
+            limits=limits,
             hooks=hooks or LogHooks(),
             versions=ResourceVersions(clock),
+            big_bodies=asyncio.Semaphore(limits.big_bodies),
         )
         self._feeds = feeds
         self._following: asyncio.Task[None] | None = None

@@ -42,6 +42,8 @@ class Shared:
     limits: Limits
     hooks: Hooks
     versions: ResourceVersions
+    big_bodies: asyncio.Semaphore
+    """Places for big bodies that are decoded; see Limits."""
 
     def missing(self) -> list[str]:
         """What a kubelet could not be answered yet."""

@@ -100,7 +100,9 @@ def test_equal_options_give_equal_bytes_in_every_process() -> None:
 
 def test_the_order_in_which_aws_lists_the_vpcs_networks_does_not_matter() -> None:
     networks = ("100.64.0.0/16", "10.0.0.0/16")
-    assert user_data(options(vpc_cidrs=networks)) == user_data(options(vpc_cidrs=(*networks[::-1], networks[0])))
+    assert user_data(options(vpc_cidrs=networks)) == user_data(
+        options(vpc_cidrs=(*networks[::-1], networks[0]))
+    )
 
 
 def test_every_file_arrives_as_it_was_meant() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -340,11 +340,12 @@ def virtual_node() -> dict[str, Any]:
 
 
 @pytest.fixture
-def limits() -> Limits:
-    """Short enough to wait for."""
-    return Limits(
+def limits(request: pytest.FixtureRequest) -> Limits:
+    """Short enough to wait for; a test may have others by indirect parametrization."""
+    usual = Limits(
         read_s=0.3, write_s=2, idle_s=0.4, penalty_s=0.01, body_bytes=64 * 1024, own_object_bytes=32 * 1024
     )
+    return replace(usual, **getattr(request, "param", {}))
 
 
 @pytest.fixture

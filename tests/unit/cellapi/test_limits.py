@@ -27,3 +27,14 @@ def test_a_burst_and_then_the_rate() -> None:
     assert [bucket.take(), bucket.take()] == [True, False]
     clock.value += 1000
     assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+
+
+def test_what_is_charged_is_paid_later() -> None:
+    clock = Seconds()
+    bucket = TokenBucket(2, 3, clock)
+    bucket.charge(5)
+    assert not bucket.take()
+    clock.value += 1.4
+    assert not bucket.take()
+    clock.value += 0.1
+    assert [bucket.take(), bucket.take()] == [True, False]

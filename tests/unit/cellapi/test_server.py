@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,12 @@ POD = "/api/v1/namespaces/shop/pods/web"
 SECRET = "/api/v1/namespaces/shop/secrets/prices"
 NODES = "/api/v1/nodes"
 STRATEGIC = "application/strategic-merge-patch+json"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong-token-of-nobody", "root-only-token-of-cell-b"])
@@ -223,6 +229,53 @@ async def test_slow_bodies_do_not_take_all_places_for_ever(running: Any, limits:
     answer = await kubelet.patch(POD + "/status", {"metadata": {"uid": "uid-web"}, "status": {}})
     assert answer.status == 200
     await asyncio.gather(*slow)
+
+
+async def send_status(kubelet: Any, size: int) -> Any:
+    """A patch of the pod's status with a body of so many bytes."""
+    head, tail = b'{"metadata":{"uid":"uid-web"},"status":{"message":"', b'"}}'
+    body = head + b"x" * (size - len(head) - len(tail)) + tail
+    return await kubelet.ask("PATCH", POD + "/status", body, content_type=STRATEGIC)
+
+
+async def test_a_body_is_charged_by_its_size(running: Any, limits: Any, world: Any) -> None:
+    _, kubelet = running
+    size, sent = 60_000, 0
+    while (await send_status(kubelet, size)).status == 200:
+        sent += 1
+    assert sent * size < limits.request_burst * limits.bytes_per_request + size
+    world.clock.seconds += size / limits.bytes_per_request / limits.requests_per_s
+    assert (await kubelet.get(NODES)).status == 200
+
+
+@pytest.mark.parametrize("limits", [{"big_bodies": 1}], indirect=True)
+async def test_big_bodies_of_all_cells_are_decoded_one_after_another(
+    running: Any, limits: Any, world: Any, identity: Any, monkeypatch: Any
+) -> None:
+    _, kubelet = running
+    other = replace(identity, cell_name="cell-b", cell_uid="0b0b")
+    other_session, other_kubelet = await world.open(other)
+    other_session.show_pod()
+    asked, answer = world.upstream.request, asyncio.Event()
+    begun = []
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        begun.append(len(more["body"]))
+        await answer.wait()
+        return await asked(*args, **more)
+
+    monkeypatch.setattr(world.upstream, "request", slow)
+
+    first = asyncio.create_task(send_status(kubelet, 30_000))
+    await until(lambda: begun)
+    second = asyncio.create_task(send_status(other_kubelet, 30_001))
+    await until(lambda: other_session.kubelet_asked)
+    third = asyncio.create_task(send_status(other_kubelet, 1000))
+    await until(lambda: len(begun) == 2)
+    assert begun == [30_000, 1000], "the second big one did not wait"
+    answer.set()
+    assert [task.status for task in await asyncio.gather(first, second, third)] == [200] * 3
+    assert begun == [30_000, 1000, 30_001]
 
 
 @pytest.mark.parametrize("head", [b"", b"GET /api/v1/no", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: "])
