@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -34,8 +35,7 @@ class Dispatcher:
         began = shared.clock.monotonic()
         rule, verdict, resource = _NO_RULE, "deny", "unreadable"
         try:
-            self._authenticate(request)
-            await self._throttle()
+            await self._admit(request)
             target = parse(request.raw_path)
             resource = resource_of(target)
             match = _find(request.method, target)
@@ -55,18 +55,33 @@ class Dispatcher:
         shared.hooks.answered(rule, verdict, response.status, shared.clock.monotonic() - began)
         return response
 
-    def _authenticate(self, request: web.BaseRequest) -> None:
-        if request.raw_path in _ANONYMOUS:
-            return
-        headers = request.headers
-        if not self._session.token.matches(headers.get("Authorization"), headers.get("Proxy-Authorization")):
+    async def _admit(self, request: web.BaseRequest) -> None:
+        """Let the kubelet in at its rate, and nobody else but where no token is needed. Raises Problem (401, 429)."""
+        session, headers = self._session, request.headers
+        if session.token.matches(headers.get("Authorization"), headers.get("Proxy-Authorization")):
+            session.note_request()
+            if not session.rate.take():
+                await asyncio.sleep(session.shared.limits.penalty_s)
+                raise too_many("too many requests")
+        elif request.raw_path not in _ANONYMOUS:
+            await self._keep_waiting(request)
             raise unauthorized()
-        self._session.note_request()
+        elif not session.anonymous.take():
+            await self._keep_waiting(request)
+            raise too_many("too many requests without a token")
 
-    async def _throttle(self) -> None:
-        if not self._session.rate.take():
-            await asyncio.sleep(self._session.shared.limits.penalty_s)
-            raise too_many("too many requests")
+    async def _keep_waiting(self, request: web.BaseRequest) -> None:
+        """Make a stranger pay with time. Raises ConnectionResetError if too many of them wait already."""
+        session, limits = self._session, self._session.shared.limits
+        if session.strangers >= limits.strangers:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("too many requests without the token")
+        session.strangers += 1
+        try:
+            await asyncio.sleep(limits.penalty_s)
+        finally:
+            session.strangers -= 1
 
     async def _answer(self, request: web.BaseRequest, target: Target, match: Match) -> web.StreamResponse:
         call = Call(self._session, request, target, match.names)
@@ -99,8 +114,8 @@ class Dispatcher:
         if problem.code in _TOLD:
             self._session.note_refusal(request.method, resource, problem.message)
         response = problem_response(problem)
-        if not request.content.is_eof():
-            # What is left of a body would be taken for the next request.
+        # A stranger has to begin anew; and what is left of a body would be taken for the next request.
+        if problem.code == HTTPStatus.UNAUTHORIZED or not request.content.is_eof():
             response.force_close()
         return response
 

@@ -38,8 +38,15 @@ class Limits:
     requests_per_s: float = 50.0
     """A kubelet's own default for kubeAPIQPS; its burst is 100."""
     request_burst: int = 200
-    penalty_s: float = 1.0
-    """How long a request beyond the rate waits for its 429: what slows down a client that ignores it."""
+    penalty_s: float = 0.5
+    """How long a request beyond the rate waits for its 429, and one without the token for its 401: what slows down a
+    client that ignores either."""
+    strangers: int = 16
+    """How many requests without the token wait so at a time, on connections that the kubelet cannot have meanwhile;
+    the connections of others are closed without an answer."""
+    anonymous_per_s: float = 5.0
+    """For what needs no token; its burst is `anonymous_burst`. The kubelet's own rate is not for strangers to use up."""
+    anonymous_burst: int = 20
 
 
 class TokenBucket:

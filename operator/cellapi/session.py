@@ -101,8 +101,13 @@ class CellSession:
         self.pods_listed = False
         """The kubelet's resourceVersion of the pods is one given out by this session."""
         self.watches = 0
-        self.bodies = asyncio.Semaphore(shared.limits.bodies)
-        self.rate = TokenBucket(shared.limits.requests_per_s, shared.limits.request_burst, shared.clock)
+        limits, clock = shared.limits, shared.clock
+        self.bodies = asyncio.Semaphore(limits.bodies)
+        self.rate = TokenBucket(limits.requests_per_s, limits.request_burst, clock)
+        """The kubelet's."""
+        self.anonymous = TokenBucket(limits.anonymous_per_s, limits.anonymous_burst, clock)
+        self.strangers = 0
+        """Requests without the token that wait for their answer."""
         self.events_passed = Names(_REMEMBERED_EVENTS)
         self.events_swallowed = Names(_REMEMBERED_EVENTS)
         self.volume_secrets: frozenset[Reference] = frozenset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -33,6 +34,41 @@ async def test_without_the_token_nothing_is_answered(running: Any, world: Any, t
         assert (answer.status, answer.reason) == (401, "Unauthorized")
     assert session.first_request_at is None
     assert world.upstream.asked == []
+
+
+@pytest.mark.parametrize("limits", [{"penalty_s": 0.2}], indirect=True)
+async def test_without_the_token_an_answer_takes_time_and_ends_the_connection(running: Any) -> None:
+    _, kubelet = running
+    request = f"GET {NODES} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer nobodys-token-at-all\r\n\r\n"
+    began = asyncio.get_running_loop().time()
+    answer = await kubelet.raw(request.encode() * 3)
+    assert answer.count(b"HTTP/1.1 401") == answer.count(b"HTTP/1.1") == 1
+    assert asyncio.get_running_loop().time() - began >= 0.2
+
+
+@pytest.mark.parametrize("limits", [{"penalty_s": 0.5, "strangers": 3}], indirect=True)
+async def test_only_so_many_strangers_wait_and_the_kubelet_is_answered_meanwhile(running: Any) -> None:
+    session, kubelet = running
+    request = f"GET {NODES} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    waiting = [asyncio.create_task(kubelet.raw(request)) for _ in range(3)]
+    await until(lambda: session.strangers == 3)
+    with contextlib.suppress(ConnectionError):
+        assert await kubelet.raw(request) == b""
+    assert (await kubelet.get(NODES)).status == 200
+    assert session.strangers == 3
+    assert all(answer.startswith(b"HTTP/1.1 401") for answer in await asyncio.gather(*waiting))
+    assert session.strangers == 0
+
+
+async def test_strangers_do_not_use_up_the_kubelets_rate(running: Any, world: Any, limits: Any) -> None:
+    session, kubelet = running
+    anybody = world.kubelet(session, None)
+    seen = [(await anybody.get("/readyz")).status for _ in range(limits.anonymous_burst + 1)]
+    assert seen == [200] * limits.anonymous_burst + [429]
+    for _ in range(limits.request_burst):
+        assert (await kubelet.get("/api/v1/nodes/kip-provider-0")).status == 200
+    world.clock.seconds += 1
+    assert (await anybody.get("/readyz")).status == 200
 
 
 async def test_another_cells_token_does_not_work_on_this_socket(
