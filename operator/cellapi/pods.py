@@ -55,7 +55,7 @@ async def _list(call: Call, options: ListOptions) -> web.StreamResponse:
         raise version_too_large(f"Too large resource version: {options.resource_version}, current: {version}")
     pod = await _pod_to_list(session)
     session.pods_listed = True
-    session.told_pod = pod
+    session.pod_told = pod is not None
     items = b"" if pod is None else _encode(pod)
     return json_bytes(
         b'{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"%s"},"items":[%s]}'
@@ -123,7 +123,7 @@ async def _watch(call: Call, options: ListOptions) -> web.StreamResponse:
         # It continues a list that another process gave out, or this one for an earlier session: should that list
         # have been wrong, a watch would never put it right.
         raise expired("this resourceVersion was not given out here: list again")
-    if session.told_pod is not None and store.get(session.identity.pod_uid) is None:
+    if session.pod_told and store.get(session.identity.pod_uid) is None:
         raise expired("the pod went away between two watches: list again")
     async with watching(call, options) as stream:
         with store.subscribe(session.identity.pod_uid) as changes:
@@ -145,30 +145,35 @@ async def _follow(session: CellSession, stream: WatchStream, changes: asyncio.Qu
     The resourceVersion that the kubelet comes with does not say whether it has the pod: an event can have been lost
     with the tunnel, and the version of a list that was empty can be the pod's own. It takes no harm from an event
     that tells it nothing new.
+
+    What was told last is this watch's own: a kubelet that has lost one without our knowledge opens another, and an
+    event for the former must not be taken from the latter.
     """
+    told = 0
     pod = session.pod()
     if pod is not None:
-        await _tell(session, stream, "ADDED" if session.told_pod is None else "MODIFIED", pod)
+        await _tell(session, stream, pod)
+        told = _version(pod)
     while stream.remaining_s > 0:
         try:
             kind, changed = await asyncio.wait_for(changes.get(), stream.remaining_s)
         except TimeoutError:
             return
-        told = session.told_pod
         if kind == "DELETED":
-            await _tell(session, stream, kind, changed)
-        elif told is None or int(_version(changed)) > int(_version(told)):
-            await _tell(session, stream, "ADDED" if told is None else "MODIFIED", changed)
+            await stream.send(event_line(kind, _encode(changed)))
+        elif _version(changed) > told:
+            await _tell(session, stream, changed)
+            told = _version(changed)
 
 
-async def _tell(session: CellSession, stream: WatchStream, kind: str, pod: Mapping[str, Any]) -> None:
+async def _tell(session: CellSession, stream: WatchStream, pod: Mapping[str, Any]) -> None:
+    kind = "MODIFIED" if session.pod_told else "ADDED"
+    session.pod_told = True
     await stream.send(event_line(kind, _encode(pod)))
-    # After a DELETED too, which can get lost: the next watch then makes the kubelet list.
-    session.told_pod = pod
 
 
-def _version(pod: Mapping[str, Any]) -> str:
-    return str(pod["metadata"]["resourceVersion"])
+def _version(pod: Mapping[str, Any]) -> int:
+    return int(pod["metadata"]["resourceVersion"])
 
 
 def _encode(pod: Mapping[str, Any]) -> bytes:

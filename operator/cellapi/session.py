@@ -96,8 +96,9 @@ class CellSession:
         self.first_request_at: datetime | None = None
         """When the kubelet first asked for something, with its token."""
         self.shown = Signal()
-        self.told_pod: Mapping[str, Any] | None = None
-        """The pod as the kubelet was last told of it; None if it was not, or if its last list was empty."""
+        self.pod_told = False
+        """The kubelet may have the pod: it was in its last list, or an event told it since. Also after a DELETED, which
+        can get lost; only an empty list takes it back."""
         self.pods_listed = False
         """The kubelet's resourceVersion of the pods is one given out by this session."""
         self.watches = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -188,6 +189,24 @@ async def test_an_event_lost_on_the_way_is_told_again(running: Any, world: Any, 
     async with kubelet.watch(LIST, **MINE, resourceVersion="20") as watch:
         kind, pod = await watch.next()
         assert (kind, pod["metadata"]["resourceVersion"]) == ("MODIFIED", "41")
+
+
+async def test_a_watch_that_nobody_reads_any_more_takes_no_event_from_the_next(
+    running: Any, world: Any, make_pod: Any
+) -> None:
+    _, kubelet = running
+    await kubelet.get(LIST, **MINE)
+    deleted = make_pod(version="41", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
+    async with (
+        kubelet.watch(LIST, **MINE, resourceVersion="20") as lost,
+        kubelet.watch(LIST, **MINE, resourceVersion="20") as current,
+    ):
+        await asyncio.gather(lost.next(), current.next())
+        world.pods.put(deleted)
+        for watch in (lost, current):
+            kind, pod = await watch.next()
+            assert (kind, pod["metadata"]) == ("MODIFIED", deleted["metadata"])
+            assert await watch.silent()
 
 
 async def test_an_empty_list_of_the_pods_own_version_does_not_hide_it(
