@@ -11,7 +11,6 @@ from typing import Any
 
 from kip.cellapi.call import Call
 from kip.cellapi.problem import Problem, bad_request, forbidden
-from kip.cellapi.volumes import names_secret
 from kip.pods.references import Reference
 
 _LEASES = "kube-node-lease"
@@ -107,10 +106,8 @@ async def referenced(call: Call) -> Problem | None:
 
 async def referenced_secret(call: Call) -> Problem | None:
     """The pod refers to it, or one of the pod's volumes does."""
-    secret = _asked_for(call)
-    return _unless(
-        secret in call.session.references() or await names_secret(call.session, secret),
-    )
+    session, secret = call.session, _asked_for(call)
+    return _unless(secret in session.references() or await session.volume_secrets.names(session, secret))
 
 
 async def own_claim_status(call: Call) -> Problem | None:

@@ -19,6 +19,7 @@ from kip.cellapi.problem import unavailable
 from kip.cellapi.shadow import ShadowNode
 from kip.cellapi.upstream import Upstream
 from kip.cellapi.versions import ResourceVersions, Signal
+from kip.cellapi.volumes import VolumeSecrets
 from kip.model.clock import Clock
 from kip.pods.references import Reference, referenced
 
@@ -111,8 +112,7 @@ class CellSession:
         """Requests without the token that wait for their answer."""
         self.events_passed = Names(_REMEMBERED_EVENTS)
         self.events_swallowed = Names(_REMEMBERED_EVENTS)
-        self.volume_secrets: frozenset[Reference] = frozenset()
-        """Secrets that the pod's volumes name, as far as they were asked for."""
+        self.volume_secrets = VolumeSecrets()
         self.lease = self._own("coordination.k8s.io/v1", "Lease")
         self.csinode = self._own("storage.k8s.io/v1", "CSINode")
         self._pod_shown = pod_shown

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kip.cellapi.problem import Problem
-from kip.cellapi.session import CellSession
 from kip.pods.references import Reference
 from kip.pods.tree import dig
 
+if TYPE_CHECKING:
+    from kip.cellapi.session import CellSession
+
 # Where a volume's source names a secret of its own: node-side operations are the only ones a kubelet does.
 _CSI_SECRETS = ("nodeStageSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef")
+# Each look asks the API server for every claim and its volume, so a cell must not decide how often that happens. What
+# is named seldom changes; a kubelet that was told too early that a secret is not its own asks again.
+_LOOK_AGAIN_S = 10.0
 _OTHER_SECRETS = ("cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos")
 
 
@@ -36,23 +42,31 @@ def secrets_of(volume: Mapping[str, Any]) -> Iterator[Reference]:
             yield Reference("secrets", secret.get("namespace") or default, secret["name"])
 
 
-async def names_secret(session: CellSession, secret: Reference) -> bool:
-    """Whether one of the pod's volumes names this secret. Asks the API server for claims and volumes if need be.
+class VolumeSecrets:
+    """Which secrets one pod's volumes name: looked up when a kubelet asks for one, and then not again for a while,
+    whether it was among them or not."""
 
-    Raises Problem (503) when that cannot be found out.
-    """
-    references = session.references()
-    claims = [each for each in references if each.resource == "persistentvolumeclaims"]
-    if claims and secret not in session.volume_secrets:
-        session.volume_secrets = frozenset(
-            [found for claim in claims for found in await _secrets_behind(session, claim, references)]
-        )
-    return bool(claims) and secret in session.volume_secrets
+    def __init__(self) -> None:
+        self._named: frozenset[Reference] = frozenset()
+        self._looked_at: float | None = None
+        self._looking = asyncio.Lock()
+
+    async def names(self, session: CellSession, secret: Reference) -> bool:
+        """Whether one of the volumes names this secret. Raises Problem (503) when that cannot be found out."""
+        claims = [each for each in session.references() if each.resource == "persistentvolumeclaims"]
+        if not claims:
+            return False
+        async with self._looking:
+            now = session.shared.clock.monotonic()
+            if self._looked_at is None or now - self._looked_at >= _LOOK_AGAIN_S:
+                self._named = frozenset(
+                    [found for claim in claims for found in await _secrets_behind(session, claim)]
+                )
+                self._looked_at = now
+        return secret in self._named
 
 
-async def _secrets_behind(
-    session: CellSession, claim: Reference, references: frozenset[Reference]
-) -> list[Reference]:
+async def _secrets_behind(session: CellSession, claim: Reference) -> list[Reference]:
     upstream, node = session.shared.upstream, session.identity.node_name
     try:
         path = f"/api/v1/namespaces/{claim.namespace}/persistentvolumeclaims/{claim.name}"
@@ -64,4 +78,4 @@ async def _secrets_behind(
         if problem.code == 503:
             raise
         return []
-    return list(secrets_of(volume)) if claimed_volume(volume, references) == claim else []
+    return list(secrets_of(volume)) if claimed_volume(volume, frozenset({claim})) else []

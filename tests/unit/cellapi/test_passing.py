@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -131,19 +132,39 @@ async def test_a_claims_status_is_patched(running: Any, world: Any) -> None:
 
 async def test_a_volumes_secret_is_read_through_the_claim(running: Any, world: Any) -> None:
     _, kubelet = running
+
+    async def asked_some_time_later() -> int:
+        world.clock.seconds += 10
+        return int((await kubelet.get(STAGE_SECRET)).status)
+
     world.upstream.objects[STAGE_SECRET] = {"data": {}}
-    assert (await kubelet.get(STAGE_SECRET)).status == 403, "the claim is not there"
+    assert await asked_some_time_later() == 403, "the claim is not there"
     world.upstream.objects[DISK] = {"spec": {}}
-    assert (await kubelet.get(STAGE_SECRET)).status == 403, "the claim is not bound"
+    assert await asked_some_time_later() == 403, "the claim is not bound"
     world.upstream.objects[DISK] = {"spec": {"volumeName": "pv-1"}}
     world.upstream.objects[VOLUME] = volume(claim="other")
-    assert (await kubelet.get(STAGE_SECRET)).status == 403, "the volume belongs to another claim"
+    assert await asked_some_time_later() == 403, "the volume belongs to another claim"
     world.upstream.objects[VOLUME] = volume()
-    assert (await kubelet.get(STAGE_SECRET)).status == 200
-    asked = len(world.upstream.asked)
-    assert (await kubelet.get(STAGE_SECRET)).status == 200
-    assert len(world.upstream.asked) == asked + 1, "what a volume names is looked up once"
-    assert (await kubelet.get("/api/v1/namespaces/storage/secrets/other")).status == 403
+    assert await asked_some_time_later() == 200
+    world.upstream.objects[VOLUME] = volume(claim="other")
+    assert await asked_some_time_later() == 403, "the volume was given to another claim"
+
+
+async def test_claims_and_volumes_are_looked_up_once_in_a_while(running: Any, world: Any) -> None:
+    _, kubelet = running
+    world.upstream.objects[DISK] = {"spec": {"volumeName": "pv-1"}}
+    world.upstream.objects[VOLUME] = volume()
+    world.upstream.objects[STAGE_SECRET] = {"data": {}}
+    names = [f"guess-{number}" for number in range(20)] + ["mount-key"]
+
+    async def ask_for_all() -> list[int]:
+        paths = (f"/api/v1/namespaces/storage/secrets/{name}" for name in names)
+        return [answer.status for answer in await asyncio.gather(*map(kubelet.get, paths))]
+
+    for _ in range(2):
+        assert await ask_for_all() == [403] * 20 + [200]
+    looks = [asked.path for asked in world.upstream.asked if asked.path != STAGE_SECRET]
+    assert looks == [DISK, VOLUME]
 
 
 async def test_a_volume_that_cannot_be_looked_up_is_503(running: Any, world: Any, make_reply: Any) -> None:
