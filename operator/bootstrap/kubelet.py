@@ -27,7 +27,7 @@ _ECR_IMAGES = (
 
 
 def configuration(options: BootstrapOptions) -> str:
-    """KubeletConfiguration, as JSON, for Kubernetes 1.33 to 1.36.
+    """KubeletConfiguration, as JSON, for Kubernetes 1.33 to 1.37.
 
     Why each setting is not the default:
 
@@ -38,7 +38,9 @@ def configuration(options: BootstrapOptions) -> str:
       be made in its name.
     - `configMapAndSecretChangeDetectionStrategy`: single reads instead of a watch for each object, and cached
       values survive the operator's absence.
-    - `WatchListClient`: a plain list and watch are what the cell API answers.
+    - `WatchListClient`: a plain list and watch are what the cell API answers. (PodCertificateRequest and
+      ClusterTrustBundleProjection, on by default from 1.37 on, cannot be turned off here: 1.33 knows only the latter,
+      and a kubelet does not start with a gate that it does not know.)
     - `nodeLeaseDurationSeconds`: nobody looks at the cell's own lease; it is renewed at a quarter of this.
     - `makeIPTablesUtilChains`: for kube-proxy, which a cell has not.
     - `maxPods`: the pod, and static pods of the machine.

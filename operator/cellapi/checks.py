@@ -42,12 +42,8 @@ async def own_node_selected(call: Call) -> Problem | None:
     return _selector(call, "", f"metadata.name={node}")
 
 
-async def own_pods_selected(call: Call) -> Problem | None:
-    """It selects the pods of its own node: what every kubelet lists."""
-    return _selector(call, f"spec.nodeName={call.session.identity.node_name}")
-
-
-async def slices_selected(call: Call) -> Problem | None:
+async def of_own_node_selected(call: Call) -> Problem | None:
+    """It selects what is its own node's, as every kubelet does of pods, slices and requests for certificates."""
     return _selector(call, f"spec.nodeName={call.session.identity.node_name}")
 
 

@@ -9,7 +9,7 @@ from kip.model.clock import Clock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Per cell, but for `big_bodies`. A kubelet with one pod keeps 6-10 connections open, five of them watches."""
+    """Per cell, but for `big_bodies`. A kubelet with one pod keeps 6-10 connections open, five or six of them watches."""
 
     connections: int = 48
     watches: int = 16

@@ -12,7 +12,7 @@ verdicts:
 Every request needs the cell's token and comes through the cell's own socket, but for `/readyz`, which tells
 nothing. Who asks is never read from a request.
 
-The numbers in the reasons are those of the requests that kubelets 1.32 to 1.36 make; what they do when they get
+The numbers in the reasons are those of the requests that kubelets 1.33 to 1.37 make; what they do when they get
 something else for an answer is told there.
 """
 
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kip.cellapi import checks, events, nodes, passing, pods, shared, swallowing
+from kip.cellapi import checks, empty, events, nodes, passing, pods, shared, swallowing
 from kip.cellapi.call import Check, Handler
 from kip.cellapi.paths import Pattern, Target
 
@@ -114,7 +114,7 @@ RULES: tuple[Rule, ...] = (
     _own("DELETE", f"{_STORAGE}/csinodes/{{node}}", checks.own_node, nodes.delete_csinode, "see above"),
 
     # ── The pod ───────────────────────────────────────────────────────────────────────────────────────────────────
-    _own("GET", f"{_CORE}/pods", checks.own_pods_selected, pods.list_or_watch,
+    _own("GET", f"{_CORE}/pods", checks.of_own_node_selected, pods.list_or_watch,
          "the cell's pod, once it is shown; 503 rather than an empty list that is not certain"),
     _pass("GET", f"{_IN_NAMESPACE}/pods/{{name}}", checks.own_pod, pods.get,
           "fresh: the kubelet computes its status patch from it"),
@@ -161,16 +161,23 @@ RULES: tuple[Rule, ...] = (
           "about the pod: told. About the Node: swallowed, the machine behind it is nobody's business"),
     _pass("PATCH", f"{_IN_NAMESPACE}/events/{{name}}", checks.own_event_update, events.update,
           "another occurrence of an event that this cell told, or believes it did"),
-    _swallow("DELETE", "/apis/resource.k8s.io/{version}/resourceslices", checks.slices_selected,
+    _swallow("DELETE", "/apis/resource.k8s.io/{version}/resourceslices", checks.of_own_node_selected,
              swallowing.nothing_to_do,
              "asked at every start of a kubelet: forwarded, it would wipe the slices of all cells"),
+
+    # ── Certificates for pods: on by default from 1.37 on, and a gate that older kubelets do not know cannot be set ────
+    _own("GET", f"{_CERTIFICATES}/podcertificaterequests", checks.of_own_node_selected,
+         empty.pod_certificate_requests,
+         "listed and watched from the start; none are made, because pods with such certificates get no cell"),
+    _deny("*", f"{_CERTIFICATES}/namespaces/{{namespace}}/podcertificaterequests", "as above"),
+    _deny("*", f"{_CERTIFICATES}/podcertificaterequests", "as above, and nobody else's"),
+    _own("GET", _CERTIFICATES, checks.nothing, swallowing.not_there,
+         "asked before the first trust bundle: not there, upon which a kubelet does without"),
+    _deny("GET", f"{_CERTIFICATES}/clustertrustbundles", "as above: pods with trust bundles get no cell"),
 
     # ── What kubelets of other configurations would ask ───────────────────────────────────────────────────────────
     _deny("POST", f"{_CERTIFICATES}/certificatesigningrequests",
           "certificates in the node's name; cells run without rotateCertificates and serverTLSBootstrap"),
-    _deny("GET", f"{_CERTIFICATES}/clustertrustbundles", "not served to cells yet"),
-    _deny("*", f"{_CERTIFICATES}/namespaces/{{namespace}}/podcertificaterequests", "not served to cells yet"),
-    _deny("*", f"{_CERTIFICATES}/podcertificaterequests", "not served to cells yet"),
     _deny("POST", "/apis/authentication.k8s.io/v1/tokenreviews",
           "a cell's kubelet knows its callers by certificate; nothing else may learn whose a token is"),
     _deny("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", "as above"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from kip.model.quantity import QuantityError
 from kip.pods import resources
@@ -34,6 +34,12 @@ _GONE_VOLUMES = (
     "storageos",
     "vsphereVolume",
 )
+
+# What a kubelet would have to ask for in the node's name, and the cell API does not let it.
+_PROJECTIONS_NOT_SERVED = {
+    "podCertificate": "a certificate of the pod's own",
+    "clusterTrustBundle": "a bundle of the cluster's trusted certificates",
+}
 
 # Where sshd listens on a cell (kip.bootstrap.layout).
 SSH_PORT = 22
@@ -137,11 +143,19 @@ def _host_ports(pod: Pod) -> Iterator[str]:
 
 def _volumes(pod: Pod) -> Iterator[str]:
     for volume in items(pod, "spec", "volumes"):
+        yield from _projections(volume)
         if (driver := dig(volume, "csi", "driver")) is not None:
             yield f"volume {volume['name']} needs the CSI driver {driver}, and cells have no CSI drivers"
         for source in _GONE_VOLUMES:
             if volume.get(source) is not None:
                 yield f"volume {volume['name']} is of the kind {source}, which no kubelet supports any more"
+
+
+def _projections(volume: Mapping[str, Any]) -> Iterator[str]:
+    for source in items(volume, "projected", "sources"):
+        for kind, what in _PROJECTIONS_NOT_SERVED.items():
+            if source.get(kind) is not None:
+                yield f"volume {volume['name']} projects {what} ({kind}), and cells are not given any"
 
 
 def _claims(pod: Pod) -> Iterator[str]:

@@ -12,6 +12,7 @@ from kip.cellapi.rules import RULES, Rulebook
 NODE = "kip-provider-0"
 SHOP = "/api/v1/namespaces/shop"
 STORAGE = "/apis/storage.k8s.io/v1"
+CERTIFICATE_REQUESTS = "/apis/certificates.k8s.io/v1/podcertificaterequests"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 # Method, path, query, and the code for a cell whose pod runs, whose upstream has every object asked for.
@@ -100,7 +101,13 @@ EXPECTED = [
     ("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", "", 403),
     ("GET", "/apis/certificates.k8s.io/v1beta1/clustertrustbundles", "", 403),
     ("POST", "/apis/certificates.k8s.io/v1beta1/namespaces/shop/podcertificaterequests", "", 403),
-    ("GET", "/apis/certificates.k8s.io/v1beta1/podcertificaterequests", "", 403),
+    ("POST", "/apis/certificates.k8s.io/v1/namespaces/shop/podcertificaterequests", "", 403),
+    ("GET", CERTIFICATE_REQUESTS, f"fieldSelector=spec.nodeName%3D{NODE}", 200),
+    ("GET", CERTIFICATE_REQUESTS, "fieldSelector=spec.nodeName%3Dother", 403),
+    ("GET", CERTIFICATE_REQUESTS, "", 403),
+    ("DELETE", CERTIFICATE_REQUESTS, f"fieldSelector=spec.nodeName%3D{NODE}", 403),
+    ("GET", "/apis/certificates.k8s.io/v1", "", 404),
+    ("GET", "/apis/certificates.k8s.io/v1alpha1", "", 404),
     ("POST", "/apis/authentication.k8s.io/v1/tokenreviews", "", 403),
     ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", "", 403),
     ("GET", "/api/v1", "", 403),

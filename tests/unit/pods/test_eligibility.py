@@ -11,6 +11,7 @@ from kip.pods import eligibility
 from kip.pods.eligibility import Verdict, judge
 
 NODES = ("kip-0", "kip-1")
+TOKEN = {"serviceAccountToken": {"path": "token"}}
 
 
 def pod(
@@ -39,6 +40,7 @@ def refused(subject: dict[str, Any], **options: Any) -> tuple[str, str] | None:
             "volumes": [
                 {"name": "v", "persistentVolumeClaim": {"claimName": "c"}},
                 {"name": "e", "emptyDir": {}},
+                {"name": "t", "projected": {"sources": [TOKEN, {"configMap": {"name": "ca"}}]}},
             ]
         },
         {"containers": [{"name": "c", "resources": {"requests": {"hugepages-2Mi": "0"}}}]},
@@ -142,6 +144,17 @@ def with_volume(**volume: Any) -> dict[str, Any]:
             with_volume(awsElasticBlockStore={"volumeID": "v"}),
             "Unsupported",
             "volume data is of the kind awsElasticBlockStore, which no kubelet supports any more",
+        ),
+        (
+            with_volume(projected={"sources": [TOKEN, {"podCertificate": {"signerName": "s"}}]}),
+            "Unsupported",
+            "volume data projects a certificate of the pod's own (podCertificate), and cells are not given any",
+        ),
+        (
+            with_volume(projected={"sources": [{"clusterTrustBundle": {"name": "b", "path": "p"}}]}),
+            "Unsupported",
+            "volume data projects a bundle of the cluster's trusted certificates (clusterTrustBundle), and cells are not "
+            "given any",
         ),
         (
             pod({"resourceClaims": [{"name": "gpu"}]}),
