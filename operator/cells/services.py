@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import structlog
 
 from kip.model.clock import Clock
-from kip.services.changes import delta, stale_flows
+from kip.services.changes import Flow, delta, stale_flows
 from kip.services.model import service_from, slice_from
 from kip.services.ruleset import Ruleset, compute, render
 
@@ -19,6 +20,9 @@ log = structlog.get_logger(__name__)
 # A rollout changes endpoints many times a second; a cell may lag behind by this much, as kube-proxy does (its default
 # minSyncPeriod is 1 s).
 _GATHER_S = 0.2
+
+# Versions whose ended flows are remembered, for cells that lag behind: while a rollout goes on, some seconds.
+_REMEMBERED = 64
 
 Objects = Callable[[], Sequence[dict[str, Any]]]
 
@@ -30,8 +34,9 @@ class Supply:
     version: int
     text: str
     """For `nft -f -`."""
-    stale_flows: tuple[tuple[str, int, str], ...] = ()
-    """UDP flows to end: a Service's address and port, and the backend that it no longer has."""
+    stale_flows: tuple[Flow, ...] | None
+    """UDP flows to end. None if they are not known, because nobody knows what the cell had before: then all that lead
+    to a Service."""
 
 
 class ServiceRules:
@@ -46,6 +51,8 @@ class ServiceRules:
         self._version = 0
         self._whole: str | None = None
         self._change: Supply | None = None
+        self._ended: deque[tuple[int, tuple[Flow, ...]]] = deque(maxlen=_REMEMBERED)
+        """Versions, and the flows that became stale with each; the newest last, without a gap."""
 
     def changed(self) -> None:
         """A Service or EndpointSlice changed."""
@@ -61,7 +68,7 @@ class ServiceRules:
             return self._change
         if self._whole is None and self._rules is not None:
             self._whole = render(self._rules)
-        return Supply(self._version, self._whole or "")
+        return Supply(self._version, self._whole or "", self._stale_since(has))
 
     async def run(self, bring: Callable[[], Awaitable[None]]) -> None:
         """For ever: publish what changed, and call `bring`, which is to supply all cells."""
@@ -83,8 +90,14 @@ class ServiceRules:
         before, self._rules = self._rules, rules
         self._version += 1
         self._whole = None
-        self._change = (
-            Supply(self._version, delta(before, rules), stale_flows(before, rules))
-            if before is not None
-            else None
-        )
+        if before is not None:
+            ended = stale_flows(before, rules)
+            self._ended.append((self._version, ended))
+            self._change = Supply(self._version, delta(before, rules), ended)
+
+    def _stale_since(self, version: int | None) -> tuple[Flow, ...] | None:
+        """What a cell that had this version may still have; None if that is not known."""
+        if version is None or not self._ended or version + 1 < self._ended[0][0]:
+            return None
+        later = (flow for number, ended in self._ended if number > version for flow in ended)
+        return tuple(dict.fromkeys(later))

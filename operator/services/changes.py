@@ -29,7 +29,7 @@ def stale_flows(before: Ruleset, after: Ruleset) -> tuple[Flow, ...]:
     """UDP flows to backends that a service no longer has.
 
     The kernel goes on sending an established flow to where it began, and a client that keeps its port (a resolver, a
-    metrics client) keeps the flow alive for ever. TCP notices by itself.
+    metrics client) keeps the flow alive for ever, whatever ruleset is loaded. TCP notices by itself.
     """
     return tuple(
         Flow(address, port, gone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kip.tunnel import keys
@@ -18,6 +18,8 @@ HOST_KEY = "ssh_host_ed25519_key"
 # sshd may answer before the boot script has run.
 _BOOT_TIMEOUT_S = 60.0
 _LOOK_S = 0.05
+# Each takes a process on the cell, and a hundred bytes of a command, which the kernel limits to 128 KiB.
+_FLOWS_ONE_BY_ONE = 256
 
 
 class NotACell(CommandFailed):
@@ -70,24 +72,34 @@ async def activate_host_key(tunnel: Tunnel) -> None:
 
 
 async def push_services(
-    tunnel: Tunnel, ruleset: str, stale_flows: Iterable[tuple[str, int, str]] = ()
+    tunnel: Tunnel, ruleset: str, stale_flows: Sequence[tuple[str, int, str]] | None = None
 ) -> None:
     """Gives the cell a whole nft ruleset of Services, or the change of one, in one transaction.
 
     Args:
-        stale_flows: UDP flows to end: a Service's address and port, and the backend that it no longer has.
+        stale_flows: UDP flows to end: a Service's address and port, and the backend that it no longer has. None if
+            that is not known: all that lead to a Service, each of which then begins anew by the rules.
 
     Raises:
         CommandFailed: nft refuses it; the cell keeps what it had. After a change: it does not have what the change
             was computed from, so push the whole.
         CommandTimedOut, Unreachable.
     """
-    # conntrack fails when there is no such flow, which is usual.
-    ends = [
-        f"conntrack -D -p udp --orig-dst {address} --orig-port-dst {port} --dst-nat {backend} >/dev/null 2>&1; true"
-        for address, port, backend in stale_flows
-    ]
-    await tunnel.run("; ".join(["nft -f - || exit", *ends]), input=ruleset.encode())
+    await tunnel.run(f"nft -f - || exit; {_end_flows(stale_flows)}", input=ruleset.encode())
+
+
+def _end_flows(flows: Sequence[tuple[str, int, str]] | None) -> str:
+    if flows is None or len(flows) > _FLOWS_ONE_BY_ONE:
+        # Without an address it stands for all that are translated. Those to the pod's hostPorts are among them, and
+        # are translated again as before.
+        ends = ["conntrack -D -p udp --dst-nat"]
+    else:
+        ends = [
+            f"conntrack -D -p udp --orig-dst {address} --orig-port-dst {port} --dst-nat {backend}"
+            for address, port, backend in flows
+        ]
+    # It fails when there is no such flow, which is usual.
+    return "".join(f"{end} >/dev/null 2>&1; " for end in ends) + "true"
 
 
 def _checked(token: str) -> str:

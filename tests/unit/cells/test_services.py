@@ -10,19 +10,19 @@ from kip.cells.services import ServiceRules
 from kip.model.clock import ManualClock, settle
 
 
-def service(name: str, ip: str) -> dict:
+def service(name: str, ip: str, protocol: str = "TCP") -> dict:
     return {
         "metadata": {"namespace": "shop", "name": name},
-        "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [{"port": 80, "protocol": "TCP"}]},
+        "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [{"port": 80, "protocol": protocol}]},
     }
 
 
-def endpoints(name: str, *addresses: str) -> dict:
+def endpoints(name: str, *addresses: str, protocol: str = "TCP") -> dict:
     return {
         "metadata": {"namespace": "shop", "name": name, "labels": {"kubernetes.io/service-name": name}},
         "addressType": "IPv4",
         "endpoints": [{"addresses": [a], "conditions": {"ready": True}} for a in addresses],
-        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+        "ports": [{"name": "", "port": 8080, "protocol": protocol}],
     }
 
 
@@ -47,8 +47,8 @@ async def world():
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def change(world: World, *addresses: str) -> None:
-    world.slices = [endpoints("web", *addresses)]
+async def change(world: World, *addresses: str, protocol: str = "TCP") -> None:
+    world.slices = [endpoints("web", *addresses, protocol=protocol)]
     world.rules.changed()
     await world.clock.advance(1)
     await settle()
@@ -97,3 +97,34 @@ async def test_news_that_change_nothing_are_brought_to_nobody(world):
     world.rules.supply(None)
     await change(world, "10.0.0.4")
     assert world.brought == 0
+
+
+async def udp_world(world: World) -> None:
+    world.services = [service("web", "10.96.0.9", "UDP")]
+    await change(world, "10.0.0.1", protocol="UDP")
+
+
+async def test_of_a_cell_whose_rules_nobody_knows_all_udp_flows_are_ended(world):
+    await udp_world(world)
+    assert world.rules.supply(None).stale_flows is None
+    assert world.rules.supply(-5).stale_flows is None
+
+
+async def test_a_cell_that_lags_behind_has_all_flows_ended_that_went_stale_meanwhile(world):
+    await udp_world(world)
+    has = world.rules.supply(None).version
+    for address in ("10.0.0.2", "10.0.0.3", "10.0.0.3"):
+        await change(world, address, protocol="UDP")
+    supply = world.rules.supply(has)
+    assert "delete table" in supply.text
+    assert supply.stale_flows == (("10.96.0.9", 80, "10.0.0.1"), ("10.96.0.9", 80, "10.0.0.2"))
+    assert world.rules.supply(has + 1).stale_flows == (("10.96.0.9", 80, "10.0.0.2"),)
+
+
+async def test_a_cell_that_lags_too_far_behind_has_all_flows_ended(world):
+    await udp_world(world)
+    has = world.rules.supply(None).version
+    for number in range(65):
+        await change(world, f"10.0.1.{number}", protocol="UDP")
+    assert world.rules.supply(has).stale_flows is None
+    assert len(world.rules.supply(has + 1).stale_flows) == 64

@@ -130,6 +130,16 @@ async def test_stale_flows_are_ended_after_the_ruleset_is_in(sshd: Any, tunnel: 
     assert told == [f"-D -p udp --orig-dst 10.96.0.2 --orig-port-dst 53 --dst-nat 10.0.0.{n}" for n in (1, 2)]
 
 
+@pytest.mark.parametrize(
+    "flows", [None, [(f"10.96.{n // 250}.{n % 250}", 53, "10.0.0.1") for n in range(5000)]]
+)
+async def test_flows_that_are_not_known_or_too_many_are_ended_by_one_command(
+    sshd: Any, tunnel: Tunnel, flows: Any
+) -> None:
+    await join.push_services(tunnel, "table ip kip-services\n", flows)
+    assert (sshd.directory / "conntrack").read_text() == "-D -p udp --dst-nat\n"
+
+
 async def test_no_flow_is_ended_when_nft_refuses(sshd: Any, tunnel: Tunnel) -> None:
     with pytest.raises(CommandFailed, match="Error: syntax"):
         await join.push_services(tunnel, "broken", [("10.96.0.2", 53, "10.0.0.1")])
