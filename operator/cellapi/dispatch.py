@@ -46,7 +46,7 @@ class Dispatcher:
         except ConnectionError:
             raise
         except Exception as error:
-            shared.hooks.failed(self._session.identity, request.method, resource, error)
+            self._session.note_failure(request.method, resource, error)
             if request.writer.output_size:
                 # In the middle of an answer; what is missing of it cannot be told otherwise.
                 raise ConnectionResetError("the answer broke off") from error

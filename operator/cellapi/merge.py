@@ -45,7 +45,7 @@ def strategic_merge(original: Mapping[str, Any], patch: Mapping[str, Any], path:
         if key.startswith(_DELETE_PRIMITIVE):
             name = key.removeprefix(_DELETE_PRIMITIVE)
             gone = _list(value, (*path, name))
-            merged[name] = [item for item in merged.get(name) or [] if item not in gone]
+            merged[name] = [item for item in _list(merged.get(name) or [], (*path, name)) if item not in gone]
     for key, value in patch.items():
         if key.startswith("$"):
             continue
@@ -64,21 +64,17 @@ def _merge_value(known: Any, value: Any, order: Any, path: Path) -> Any:
         merged = _merge_list(known or [], _list(value, path), _MERGED_BY[path], path)
         return _in_order(merged, order, _MERGED_BY[path])
     if path in _MERGED_SETS:
-        known = known or []
+        known = _list(known or [], path)
         return [*known, *(item for item in _list(value, path) if item not in known)]
     return value
 
 
-def _merge_list(known: list[Any], changes: list[Any], key: str, path: Path) -> list[dict[str, Any]]:
-    if not all(isinstance(change, Mapping) for change in changes):
-        raise invalid(f"{_at(path)}: expected a list of objects")
-    if any(change.get(_DIRECTIVE) == "replace" for change in changes):
+def _merge_list(known: Any, changes: list[Any], key: str, path: Path) -> list[dict[str, Any]]:
+    if any(isinstance(change, Mapping) and change.get(_DIRECTIVE) == "replace" for change in changes):
         # One element that consists of the directive: the others are the whole new list.
-        return [dict(change) for change in changes if _DIRECTIVE not in change]
-    merged: dict[Any, dict[str, Any]] = {element[key]: element for element in known}
-    for change in changes:
-        if not isinstance(change.get(key), str):
-            raise invalid(f"{_at(path)}: an element has no {key!r}")
+        return _keyed([change for change in changes if _DIRECTIVE not in change], key, path)
+    merged = {element[key]: element for element in _keyed(known, key, path)}
+    for change in _keyed(changes, key, path):
         if change.get(_DIRECTIVE) == "delete":
             merged.pop(change[key], None)
         else:
@@ -92,7 +88,7 @@ def _apply_bare_orders(merged: dict[str, Any], patch: Mapping[str, Any], path: P
         name = directive.removeprefix(_ORDER)
         key = _MERGED_BY.get((*path, name))
         if directive.startswith(_ORDER) and key and name not in patch and name in merged:
-            merged[name] = _in_order(merged[name], order, key)
+            merged[name] = _in_order(_keyed(merged[name], key, (*path, name)), order, key)
 
 
 def _in_order(elements: list[dict[str, Any]], order: Any, key: str) -> list[dict[str, Any]]:
@@ -104,6 +100,15 @@ def _in_order(elements: list[dict[str, Any]], order: Any, key: str) -> list[dict
         if isinstance(entry, Mapping) and isinstance(entry.get(key), str)
     }
     return sorted(elements, key=lambda element: position.get(element[key], len(position)))
+
+
+def _keyed(value: Any, key: str, path: Path) -> list[dict[str, Any]]:
+    """A list whose elements are told apart by `key`. What was there before is looked at too: a patch may have
+    replaced it by anything."""
+    elements = _list(value, path)
+    if not all(isinstance(element, dict) and isinstance(element.get(key), str) for element in elements):
+        raise invalid(f"{_at(path)}: expected a list of objects that each have a {key!r}")
+    return elements
 
 
 def _list(value: Any, path: Path) -> list[Any]:

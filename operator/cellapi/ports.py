@@ -71,5 +71,6 @@ class Hooks(Protocol):
         ...
 
     def failed(self, cell: CellIdentity, method: str, resource: str, error: BaseException) -> None:
-        """A request could not be answered because of a fault on our side."""
+        """A request could not be answered because of a fault on our side; told once per cell, method, resource and
+        kind of error."""
         ...

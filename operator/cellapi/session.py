@@ -27,6 +27,7 @@ from kip.pods.references import Reference, referenced
 _REMEMBERED_EVENTS = 256
 # Different things that a cell is refused; beyond, it is not a mistake and one line has said so.
 _REMEMBERED_REFUSALS = 64
+_REMEMBERED_FAILURES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,7 @@ class CellSession:
         self._shadow: ShadowNode | None = None
         self._admits = False
         self._refusals: set[tuple[str, str]] = set()
+        self._failures: set[tuple[str, str, type[Exception]]] = set()
         self._first_request = asyncio.Event()
         self._stop: Callable[[], Awaitable[None]] | None = None
 
@@ -214,6 +216,14 @@ class CellSession:
         if len(self._refusals) > _REMEMBERED_REFUSALS:
             reason = "too many different things were refused: no more of them are told"
         self.shared.hooks.refused(self.identity, method, resource, reason)
+
+    def note_failure(self, method: str, resource: str, error: Exception) -> None:
+        """Tell of a fault on our side, once for each method, resource and kind of error: a traceback is long, and a
+        cell may repeat what brought it about."""
+        failure = (method, resource, type(error))
+        if failure not in self._failures and len(self._failures) < _REMEMBERED_FAILURES:
+            self._failures.add(failure)
+            self.shared.hooks.failed(self.identity, method, resource, error)
 
     def on_close(self, stop: Callable[[], Awaitable[None]]) -> None:
         """Whoever serves the session says how to stop it."""

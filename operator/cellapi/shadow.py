@@ -98,16 +98,16 @@ class ShadowNode:
             self._store(node)
 
     def _store(self, node: Object) -> None:
+        """Keep this Node, all of it or, if anything is wrong with it, nothing."""
         version = self._versions.next()
         node["metadata"]["resourceVersion"] = version
         encoded = msgspec.json.encode(node)
         if len(encoded) > self._max_bytes:
             raise too_large(f"the Node would have more than {self._max_bytes} bytes")
-        self._encoded, self._resource_version = encoded, version
-        self._uid = str(node["metadata"]["uid"])
-        condition = _condition(node, "Ready")
-        self._ready = condition.get("status") == "True"
-        self._ready_message = str(condition.get("message", "the kubelet has not reported yet"))
+        uid, condition = str(node["metadata"]["uid"]), _condition(node, "Ready")
+        message = str(condition.get("message", "the kubelet has not reported yet"))
+        self._encoded, self._resource_version, self._uid = encoded, version, uid
+        self._ready, self._ready_message = condition.get("status") == "True", message
         self.changed.fire()
 
 
@@ -181,6 +181,14 @@ def _check(node: Object) -> None:
                 parse(amount)
         except QuantityError as error:
             raise invalid(f"status.{field}: {error}") from error
+    for field in ("conditions", "addresses"):
+        elements = status.get(field, [])
+        if not isinstance(elements, list) or not all(map(_has_type, elements)):
+            raise invalid(f"status.{field} is a list of objects that each have a type")
+
+
+def _has_type(element: object) -> bool:
+    return isinstance(element, dict) and isinstance(element.get("type"), str)
 
 
 def _condition(node: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

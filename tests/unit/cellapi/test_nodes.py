@@ -154,12 +154,36 @@ async def test_a_patch_changes_neither_name_nor_spec(running: Any) -> None:
         {"status": {"allocatable": 7}},
         {"status": {"allocatable": {"cpu": "many"}}},
         {"status": {"capacity": {"cpu": {}}}},
+        {"status": {"conditions": [{"type": [1]}]}},
+        {"status": {"$patch": "replace", "conditions": [{"status": "True"}]}},
+        {"status": {"$patch": "replace", "conditions": [["Ready"]]}},
+        {"status": {"$patch": "replace", "conditions": "Ready"}},
+        {"status": {"$patch": "replace", "addresses": [{"type": 7}]}},
+        {"status": {"addresses": [{"address": "10.0.0.8"}, {"$patch": "replace"}]}},
+        {"status": {"addresses": ["10.0.0.8", {"$patch": "replace"}]}},
     ],
 )
 async def test_a_patch_that_breaks_the_node_is_refused(running: Any, world: Any, patch: Any) -> None:
     _, kubelet = running
     assert (await kubelet.patch(ONE + "/status", patch)).status == 422
     assert (await kubelet.get(ONE)).json["status"]["allocatable"]["cpu"] == "2"
+    assert world.hooks.failures == []
+
+
+async def test_what_a_patch_replaced_by_something_else_cannot_be_merged_with(
+    running: Any, world: Any
+) -> None:
+    _, kubelet = running
+    name = (await kubelet.get(ONE)).json["metadata"]["name"]
+    odd = {"$patch": "replace", "name": name, "ownerReferences": "me", "finalizers": {"a": "b"}}
+    assert (await kubelet.patch(ONE, {"metadata": odd})).status == 200
+    for patch in (
+        {"ownerReferences": [{"uid": "x"}]},
+        {"$setElementOrder/ownerReferences": [{"uid": "x"}]},
+        {"finalizers": ["c"]},
+        {"$deleteFromPrimitiveList/finalizers": ["a"]},
+    ):
+        assert (await kubelet.patch(ONE, {"metadata": patch})).status == 422, patch
     assert world.hooks.failures == []
 
 
