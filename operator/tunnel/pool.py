@@ -197,6 +197,8 @@ class TunnelPool:
 
     async def _watch(self, cell: str, entry: _Entry, tunnel: Tunnel) -> None:
         reason = await tunnel.wait_closed()
+        # Its sockets go with it, and before the cell may be dialled again: the next tunnel's have the same paths.
+        await tunnel.close()
         if self._entries.get(cell) is entry:
             del self._entries[cell]
             self._on_lost(cell, reason)

@@ -185,6 +185,7 @@ async def test_a_lost_tunnel_is_told_and_forgotten() -> None:
     network.tunnels[0].lost.set_result("connection reset")
     await until(lambda: losses)
     assert losses == [("cell-a", "connection reset")]
+    assert network.tunnels[0].was_closed, "its sockets stay"
     assert pool.get("cell-a") is None
     assert await pool.ensure("cell-a", OPTIONS) is cast(Tunnel, network.tunnels[1])
     await pool.close()
