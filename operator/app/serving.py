@@ -240,6 +240,7 @@ class NodeServing:
 
     def _loops(self) -> Mapping[str, Coroutine[Any, Any, Any]]:
         return {
+            "cell API": self._api.run(),
             "work": self._queue.run(),
             "watches": self._watches.run(),
             "resync": self._observer.run(),

@@ -34,7 +34,18 @@ class _Entry:
 
 
 class Feed:
-    """Serves list and watch of one resource from an informer."""
+    """Serves list and watch of one resource from an informer.
+
+    What its counters promise, whatever happens between two steps:
+
+    - The history is the entries `_told - len(_history)` … `_told - 1`, in the order of telling; a watch remembers the
+      number of the next entry it wants, never an index, because old entries go at the other end.
+    - `_position` never falls, and an entry's position is at least its object's resourceVersion: so a list made at a
+      version `v` has every change with a position up to `v`, and a watch from `v` needs those above, no other.
+    - `_from` is the lowest `v` for which the history has all of those; it only rises, when an entry is dropped.
+    - The informer may be further than the history by what is still in its queue, never less far: at worst a watch
+      that begins in between is told what its list had already, which does a kubelet no harm.
+    """
 
     def __init__(self, informer: Informer, *, api_version: str, kind: str) -> None:
         self._informer = informer
@@ -49,16 +60,22 @@ class Feed:
         self._changed = Signal()
         self._lists: dict[str, bytes] = {}
         self._lists_at = ""
+        self._running = False
 
     @property
     def synced(self) -> bool:
-        return self._informer.synced
+        """There is something to tell, and `run` sees to it that changes are told."""
+        return self._informer.synced and self._running
 
     async def run(self) -> None:
         """Follow the informer, for ever. Nothing before this call is in the history."""
         with self._informer.subscribe() as queue:
-            while True:
-                self._append(*await queue.get())
+            self._running = True
+            try:
+                while True:
+                    self._append(*await queue.get())
+            finally:
+                self._running = False
 
     def _append(self, event: str, obj: Object) -> None:
         metadata = obj["metadata"]
@@ -77,7 +94,7 @@ class Feed:
         self._changed.fire()
 
     def _ready(self, options: ListOptions) -> None:
-        if not self._informer.synced:
+        if not self.synced:
             raise unavailable(f"the list of {self._kind} is not known yet")
         if self._from is None:
             self._from = int(self._informer.resource_version)

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from kip.cellapi.dispatch import Dispatcher
@@ -22,8 +21,6 @@ from kip.cellapi.session import CellSession, Shared
 from kip.cellapi.upstream import Upstream
 from kip.cellapi.versions import ResourceVersions
 from kip.model.clock import Clock
-
-log = structlog.get_logger(__name__)
 
 # sun_path has 108 bytes on Linux, the closing zero included.
 _MAX_SOCKET_PATH = 107
@@ -83,9 +80,15 @@ class CellApi:
             big_bodies=asyncio.Semaphore(limits.big_bodies),
         )
         self._feeds = feeds
-        self._following: asyncio.Task[None] | None = None
         self._socket_dir = socket_dir
         self._sessions: dict[str, CellSession] = {}
+
+    async def run(self) -> None:
+        """Follow what all cells share, until cancelled. Nothing of it is served before or after.
+
+        Raises what breaks it: kubelets would go on with what they know, and never hear of a change again.
+        """
+        await run_all(self._feeds)
 
     async def open(self, identity: CellIdentity, token: str, *, pod_shown: bool = False) -> CellSession:
         """Begin to serve a cell; when this returns, its socket can be connected to.
@@ -96,9 +99,6 @@ class CellApi:
         """
         if identity.cell_uid in self._sessions:
             raise RuntimeError(f"cell {identity.cell_name} is served already: close its session first")
-        if self._following is None:
-            self._following = asyncio.create_task(run_all(self._feeds), name="cellapi-feeds")
-            self._following.add_done_callback(_tell_if_broken)
         session = CellSession(
             identity, Token(token), self._shared, self._socket_path(identity), pod_shown=pod_shown
         )
@@ -125,10 +125,6 @@ class CellApi:
     async def close(self) -> None:
         """Stop serving all cells."""
         await asyncio.gather(*(session.close() for session in list(self._sessions.values())))
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
-            self._following = None
 
     def _socket_path(self, identity: CellIdentity) -> Path:
         path = self._socket_dir / f"{identity.cell_uid}.sock"
@@ -137,11 +133,6 @@ class CellApi:
                 f"{path}: a socket's path may have {_MAX_SOCKET_PATH} bytes; use a shorter directory"
             )
         return path
-
-
-def _tell_if_broken(following: asyncio.Task[None]) -> None:
-    if not following.cancelled() and (error := following.exception()) is not None:
-        log.error("cells hear no more of changes to services, drivers and runtime classes", exc_info=error)
 
 
 def _bind(path: Path) -> socket.socket:

@@ -206,6 +206,7 @@ async def serving(
         socket_dir=directory,
         impersonate=impersonate,
     )
+    running.append(asyncio.create_task(api.run()))
     world = World(api, pods, cluster, [])
     try:
         for informer in informers:

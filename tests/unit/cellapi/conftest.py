@@ -235,6 +235,7 @@ class World:
     clock: FakeClock
     hooks: RecordingHooks
     node: dict[str, Any] | None
+    following: asyncio.Task[None]
     kubelets: list[Kubelet] = field(default_factory=list)
 
     async def open(
@@ -366,9 +367,14 @@ async def world(tmp_path: Path, virtual_node: dict[str, Any], limits: Limits) ->
         limits=limits,
         hooks=hooks,
     )
-    world = World(api, upstream, pods, services, csidrivers, runtimeclasses, clock, hooks, virtual_node)
+    following = asyncio.create_task(api.run())
+    world = World(
+        api, upstream, pods, services, csidrivers, runtimeclasses, clock, hooks, virtual_node, following
+    )
     yield world
     await api.close()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     for kubelet in world.kubelets:
         await kubelet.close()
 

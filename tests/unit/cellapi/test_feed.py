@@ -33,6 +33,17 @@ async def test_unknown_is_503_and_empty_is_empty(running: Any, world: Any, path:
     assert (await kubelet.get(path, watch="true", resourceVersion="10")).status == 503
 
 
+async def test_what_cannot_be_followed_any_more_is_not_served_as_if_it_were(running: Any, world: Any) -> None:
+    session, kubelet = running
+    assert (await kubelet.get(SERVICES)).status == 200
+    world.services.put({"metadata": {"uid": "uid-odd", "resourceVersion": "11", "odd": {1j}}})
+    with pytest.raises(ExceptionGroup):
+        await asyncio.wait_for(world.following, 5)
+    assert (await kubelet.get(SERVICES)).status == 503
+    assert (await kubelet.get(SERVICES, watch="true", resourceVersion="10")).status == 503
+    assert "services" in session.shared.missing()
+
+
 @pytest.mark.parametrize(
     ("path", "kind", "api_version"),
     [
