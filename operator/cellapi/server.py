@@ -173,10 +173,12 @@ class _CellServer(web.Server):
         self._handle = handle
         self._limit = limits.connections
         self._running: set[asyncio.Task[Any] | None] = set()
+        self._closed = False
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if len(self._connections) > self._limit:
+        # One that was being accepted while all others were ended comes here after that.
+        if self._closed or len(self._connections) > self._limit:
             transport.abort()
 
     async def _tracked(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -189,6 +191,7 @@ class _CellServer(web.Server):
 
     async def abort(self) -> None:
         """End every connection now. (`shutdown` would wait for open watches: a timeout of 0 means none to it.)"""
+        self._closed = True
         running = {task for task in self._running if task is not None and task is not asyncio.current_task()}
         for task in running:
             task.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import stat
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -12,6 +13,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+
+from kip.cellapi.server import _CellServer
 
 POD = "/api/v1/namespaces/shop/pods/web"
 SECRET = "/api/v1/namespaces/shop/secrets/prices"
@@ -159,6 +162,20 @@ async def test_closing_does_not_wait_for_watches(running: Any, world: Any, ident
         await kubelet.get(NODES)
     _, again = await world.open(identity)
     assert (await again.get(NODES)).status == 200
+
+
+async def test_a_connection_that_is_being_accepted_is_closed_too(limits: Any) -> None:
+    async def answer(_: Any) -> Any:
+        raise AssertionError("nobody is to be answered any more")
+
+    server = _CellServer(answer, limits)
+    await server.abort()
+    ours, theirs = socket.socketpair()
+    await asyncio.get_running_loop().connect_accepted_socket(server, theirs)
+    ours.setblocking(False)
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours, 1), 0.3) == b""
+    ours.close()
 
 
 async def test_a_watch_ends_with_its_connection(running: Any) -> None:
