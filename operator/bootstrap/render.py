@@ -21,10 +21,12 @@ USER_DATA_LIMIT = 16 * 1024
 """EC2's limit in bytes, before base64."""
 
 # Runs in cloud-init's first stage, before write_files: so it starts something that waits for the last file.
-# Waiting for runcmd instead, which is the end of cloud-init, would cost seconds on a stock image.
+# Waiting for runcmd instead, which is the end of cloud-init, would cost seconds on a stock image. The wait starts no
+# process each time it looks, so that it can look often on a machine that has much to do.
 _EARLY = ["systemd-run", "--no-block", "--collect", "--unit=kip-first-boot", "/bin/bash", "-c"]
 _WHEN_WRITTEN = (
-    f"until [ -x {PROGRAMS}/boot ]; do sleep 0.05; done; systemctl start --no-block kip-boot.service"
+    f"exec 9<> <(:); until [ -x {PROGRAMS}/boot ]; do read -rt 0.01 -u 9; done;"
+    " systemctl start --no-block kip-boot.service"
 )
 # Lists (write_files, runcmd, …) of several cloud-configs are appended instead of the last one replacing the others.
 _MERGE = "list(append)+dict(no_replace,recurse_list)+str()"

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kip.bootstrap.files import script
+from kip.bootstrap.render import cloud_config
 
 
 def prepared(name: str, tmp_path: Path, **replaced: str) -> str:
@@ -54,6 +56,26 @@ def test_waiting_starts_no_process_and_hardly_computes(tmp_path: Path) -> None:
     finally:
         waiting.kill()
         waiting.wait()
+
+
+def test_the_boot_begins_when_its_program_is_there_whole(tmp_path: Path) -> None:
+    (command,) = yaml.safe_load(cloud_config(()))["bootcmd"]
+    boot, told, systemctl = tmp_path / "boot", tmp_path / "told", tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\necho "$*" >{told}\n')
+    systemctl.chmod(0o755)
+    text = command[-1].replace("/opt/kip/boot", str(boot))
+    waiting = subprocess.Popen(["bash", "-c", text], env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    try:
+        boot.write_text("half of it")
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.3)
+        assert not Path(f"/proc/{waiting.pid}/task/{waiting.pid}/children").read_text()
+        boot.chmod(0o755)
+        assert waiting.wait(10) == 0
+    finally:
+        waiting.kill()
+        waiting.wait()
+    assert told.read_text() == "start --no-block kip-boot.service\n"
 
 
 class Switch:
