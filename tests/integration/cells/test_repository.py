@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -22,9 +23,12 @@ def cells(cluster):
     return Cells(cluster.operator, NODE)
 
 
+# Not the clock's: what is filled twice in one test must be the same.
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
 def full(cell):
     """Every field that a Cell can have."""
-    now = SystemClock().now().replace(microsecond=0)
     intent = Intent(
         client_token="kip-token",
         attempt=1,
@@ -36,7 +40,7 @@ def full(cell):
         market="spot",
         image_id="ami-1",
         parameters_sha256="0" * 32,
-        requested_at=now,
+        requested_at=NOW,
     )
     cell = replace(
         cell,
@@ -52,8 +56,8 @@ def full(cell):
         price="0.0208",
         host_key="ssh-ed25519 AAAA",
     )
-    cell = cell.set(LAUNCHED, "True", "Launched", "EC2 instance i-1", now=now)
-    return cell.set(CONNECTED, "True", "Connected", "first contact", now=now)
+    cell = cell.set(LAUNCHED, "True", "Launched", "EC2 instance i-1", now=NOW)
+    return cell.set(CONNECTED, "True", "Connected", "first contact", now=NOW)
 
 
 async def test_a_cell_is_made_once_and_found_by_whoever_comes_second(cluster, cells):
