@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
 
 from kip.cloud.errors import NotAuthorized, Unreachable
-from kip.cloud.sdk import SdkSettings, filters, open_ec2
+from kip.cloud.sdk import PAGE_SIZE, Ec2Sdk, SdkSettings, filters, open_ec2
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,47 @@ async def test_no_credentials_are_said_to_be_missing() -> None:
     async with open_ec2(SdkSettings(region="us-east-1", max_attempts=1)) as sdk:
         with pytest.raises(NotAuthorized, match="credentials"):
             await sdk.describe_availability_zones()
+
+
+class NeverAnswers:
+    """A client whose calls are all under way for ever."""
+
+    async def describe_availability_zones(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_call_that_is_cut_off_is_not_counted_as_answered() -> None:
+    heard: list[tuple[str, str]] = []
+    sdk = Ec2Sdk(NeverAnswers(), lambda action, result, seconds: heard.append((action, result)))
+    call = asyncio.create_task(sdk.describe_availability_zones())
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert heard == [("DescribeAvailabilityZones", "cancelled")]
+
+
+class Paged:
+    """A client that remembers the pages it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, object]] = []
+
+    def get_paginator(self, operation: str) -> Paged:
+        return self
+
+    async def paginate(self, **options: dict[str, object]):
+        self.asked.append(options["PaginationConfig"])
+        yield {"Reservations": [{"Instances": [{"InstanceId": "i-1"}]}]}
+
+
+async def test_pages_are_small_enough_to_be_parsed_between_other_work() -> None:
+    client, heard = Paged(), []
+    sdk = Ec2Sdk(client, lambda action, result, seconds: heard.append((action, result)))
+    assert await sdk.describe_instances([]) == [{"InstanceId": "i-1"}]
+    assert client.asked == [{"PageSize": PAGE_SIZE}]
+    assert PAGE_SIZE <= 200
+    assert heard == [("DescribeInstances", "ok")]
 
 
 def test_filters_of_values_and_tags() -> None:
