@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
 
 from kip.cells.fleet import Fleet
 from kip.cells.repository import Cells
+from kip.cloud.base import Instance
 from kip.cloud.errors import CloudError
 from kip.kube.errors import KubeError
+from kip.model.cell import Cell
 from kip.model.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -46,13 +49,21 @@ class Sweeper:
             await self._clock.sleep(self._period_s)
 
     async def sweep(self) -> list[str]:
-        """One sweep; the IDs of the instances it ended.
+        """One sweep; the IDs of the instances that it had EC2 end.
 
         The instances are read first and the Cells afterwards, from the API server: every instance seen had its intent
         written to a Cell before it was launched, so one that no Cell claims now belonged to a Cell that has gone since.
+        What cells have lost is told before anything is ended: a refusal to end one instance must not keep it back.
         """
         instances = await self._fleet.sweep()
         cells = await self._cells.refresh()
+        await self._fleet.confirm(instances, cells)
+        for cell in cells:
+            if self._fleet.why_gone(cell) is not None or cell.deleting:
+                self._mark(cell.pod_uid)
+        return await self._end(self._orphans(instances, cells))
+
+    def _orphans(self, instances: list[Instance], cells: list[Cell]) -> list[str]:
         claimed, pending = self._cells.claimed_instances(cells)
         orphans = [
             i.id for i in instances if not i.gone and i.id not in claimed and i.client_token not in pending
@@ -62,12 +73,26 @@ class Sweeper:
             log.error(
                 "instances belong to no cell, as far as cells can be read: left alone", instances=orphans
             )
-            orphans = []
+            return []
+        return orphans
+
+    async def _end(self, orphans: list[str]) -> list[str]:
+        """Each by itself, in one call below: what EC2 refuses to end is told and tried again by the next sweep."""
         if orphans:
             log.warning("ending instances that belong to no cell", instances=orphans)
-            await self._fleet.terminate(orphans)
-        await self._fleet.confirm(cells)
-        for cell in cells:
-            if self._fleet.why_gone(cell) is not None or cell.deleting:
-                self._mark(cell.pod_uid)
-        return orphans
+        answers = await asyncio.gather(
+            *(self._fleet.terminate([id_]) for id_ in orphans), return_exceptions=True
+        )
+        ended = []
+        for instance_id, answer in zip(orphans, answers, strict=True):
+            if answer is None:
+                ended.append(instance_id)
+            elif isinstance(answer, CloudError):
+                log.error(
+                    "an instance that belongs to no cell is not ended",
+                    instance=instance_id,
+                    error=str(answer),
+                )
+            else:
+                raise answer
+        return ended

@@ -33,7 +33,7 @@ class Terminate:
             if not cell.conditions.get(TERMINATED):
                 cell = cell.set(TERMINATED, "Unknown", goal.reason, goal.message, now=tools.clock.now())
                 cell = await tools.cells.save(cell)
-            if tools.fleet.why_gone(cell) is None:
+            if not tools.fleet.ended(cell):
                 await tools.fleet.terminate([instance_id])
                 if not await tools.fleet.wait_gone(instance_id, deadline_s=_WAIT_GONE_S):
                     return cell, Wait(_LOOK_AGAIN_S, "waiting for EC2 to end the instance")

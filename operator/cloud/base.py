@@ -18,6 +18,8 @@ InstanceState = Literal["pending", "running", "shutting-down", "terminated", "st
 LIVE_STATES: frozenset[InstanceState] = frozenset(("pending", "running", "stopping", "stopped"))
 #: States from which an instance never returns.
 GONE_STATES: frozenset[InstanceState] = frozenset(("shutting-down", "terminated"))
+#: States in which an instance does nothing, though somebody may start it again.
+STOPPED_STATES: frozenset[InstanceState] = frozenset(("stopping", "stopped"))
 ALL_STATES: frozenset[InstanceState] = LIVE_STATES | GONE_STATES
 
 #: EC2 refuses longer client tokens (RunInstances, "ClientToken").
@@ -104,6 +106,11 @@ class Instance:
         """True when the instance will never run again."""
         return self.state in GONE_STATES
 
+    @property
+    def stopped(self) -> bool:
+        """True when nothing runs on it now; it still exists, and its volume still costs money."""
+        return self.state in STOPPED_STATES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpec:
@@ -184,7 +191,7 @@ class Compute(Protocol):
         ...
 
     async def terminate(self, ids: Collection[str]) -> None:
-        """End instances. Unknown and already terminated ids are fine."""
+        """End instances. Unknown and already terminated ids are fine; one that AWS refuses to end keeps back no other."""
         ...
 
 

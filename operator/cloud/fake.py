@@ -1,7 +1,7 @@
 """A cloud in memory that behaves: it keeps count of what was asked, runs out of capacity and fails on request.
 
 It passes the same contract suite as `kip.cloud.ec2`; what it can do beyond is for tests that need it: `fail`,
-`capacity`, `boot_delay`, `calls`, `reset`.
+`capacity`, `boot_delay`, `unlisted`, `protected`, `calls`, `reset`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ class FakeCloud:
         self.boot_delay = 0.0
         #: Instances left of (type, zone, market); what is not named has no limit.
         self.capacity: dict[tuple[str, str, Market], int] = {}
+        #: Instances that a listing leaves out, as if somebody had taken their tags away; asked for by ID they are there.
+        self.unlisted: set[str] = set()
+        #: Instances that TerminateInstances refuses to end.
+        self.protected: set[str] = set()
         self.images = eks_images()
         self._pools = subnets_of(self.vpc_id, self._vpc_cidr)
         self._instances: dict[str, Instance] = {}
@@ -117,7 +121,11 @@ class FakeCloud:
         self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES
     ) -> list[Instance]:
         _raise(await self._enter("DescribeInstances", dict(tags)))
-        return [i for i in self.all() if i.state in states and tags.items() <= i.tags.items()]
+        return [
+            i
+            for i in self.all()
+            if i.state in states and tags.items() <= i.tags.items() and i.id not in self.unlisted
+        ]
 
     async def describe_ids(self, ids: Collection[str]) -> list[Instance]:
         _raise(await self._enter("DescribeInstances", tuple(ids)))
@@ -126,9 +134,15 @@ class FakeCloud:
     async def terminate(self, ids: Collection[str]) -> None:
         after = await self._enter("TerminateInstances", tuple(ids))
         for id_ in ids:
-            if id_ in self._instances and not self._instances[id_].gone:
+            if id_ in self._instances and not self._instances[id_].gone and id_ not in self.protected:
                 self.set_state(id_, "terminated", USER_INITIATED)
         _raise(after)
+        if refused := sorted(self.protected & set(ids)):
+            raise CloudError(
+                f"The instance '{refused[0]}' may not be terminated.",
+                action="TerminateInstances",
+                code="OperationNotPermitted",
+            )
 
     # Images
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from cellworld.world import World
+from cellworld.world import PATIENCE_S, World
 
 from kip.cells.repository import CELLS_PATH
 from kip.cloud.errors import InsufficientCapacity, NotAuthorized, Unreachable
@@ -69,6 +69,26 @@ async def the_machine_is_lost(world: World) -> None:
     world.cloud.set_state(world.live()[0].id, "terminated", "Server.SpotInstanceTermination")
     await world.until("failed", lambda: _failed(world, "web"))
     await world.until("gone", world.empty)
+
+
+async def the_machine_is_stopped(world: World) -> None:
+    """As AWS does when it retires one: the pod has failed, and the machine is not kept."""
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    world.cloud.set_state(world.live()[0].id, "stopped", "Server.ScheduledStop: Stopped due to retirement")
+    await world.until("failed", lambda: _failed(world, "web"))
+    await world.until("gone", world.empty)
+
+
+async def a_listing_that_is_incomplete(world: World) -> None:
+    """One of two machines is in no listing any more: both pods run on."""
+    await world.pod("web-0")
+    await world.pod("web-1")
+    await world.until("running", lambda: world.serving("web-0", "web-1"))
+    await world.let_pass(PATIENCE_S / 2)
+    world.cloud.unlisted.add(world.live()[0].id)
+    await world.let_pass(12)
+    assert await world.serving("web-0", "web-1"), await world.told()
 
 
 async def _failed(world: World, name: str) -> bool:
@@ -136,6 +156,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     capacity_elsewhere,
     not_allowed_at_first,
     the_machine_is_lost,
+    the_machine_is_stopped,
+    a_listing_that_is_incomplete,
     a_machine_that_never_answers,
     a_silent_kubelet,
     a_cell_deleted_by_hand,

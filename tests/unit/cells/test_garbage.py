@@ -16,7 +16,7 @@ from kip.cloud.fake import FakeCloud
 from kip.kube.errors import Unavailable
 from kip.kube.fake import FakeApi
 from kip.model import names
-from kip.model.cell import Intent, new_cell_object
+from kip.model.cell import LAUNCHED, Intent, new_cell_object
 from kip.model.clock import ManualClock
 
 NODE = "kip-provider-0"
@@ -182,11 +182,109 @@ async def test_an_instance_that_lost_its_tags_is_asked_for_by_its_id(world):
 async def test_an_unclear_answer_about_one_instance_ends_no_pod(world):
     cell = await world.cell("a", instance_id="i-unseen")
     await world.clock.advance(600)
-    await world.fleet.sweep()
+    listed = await world.fleet.sweep()
     world.cloud.fail("DescribeInstances", Unreachable("timed out"))
     with pytest.raises(Unreachable):
-        await world.fleet.confirm([cell])
+        await world.fleet.confirm(listed, [cell])
     assert world.fleet.why_gone(cell) is None
+
+
+@pytest.mark.parametrize("missing", ["listing", "cells", "question"])
+async def test_a_later_listing_without_a_healthy_cells_instance_ends_no_pod(world, missing):
+    """Whatever fails between the listing and the question about just this instance."""
+    instance = await world.instance("t")
+    cell = await world.cell("a", instance_id=instance.id)
+    await world.clock.advance(600)
+    await world.sweeper.sweep()
+    world.cloud.unlisted.add(instance.id)
+    listed = await world.fleet.sweep()
+    assert listed == []
+    assert world.fleet.why_gone(cell) is None
+    assert not world.fleet.ended(cell)
+    if missing == "cells":
+        world.api.away = True
+    elif missing == "question":
+        describe = world.cloud.describe_ids
+
+        async def refused(ids):
+            raise Unreachable("timed out")
+
+        world.cloud.describe_ids = refused
+    if missing != "listing":
+        with pytest.raises((Unreachable, Unavailable)):
+            await world.sweeper.sweep()
+    assert world.fleet.why_gone(cell) is None
+    assert not world.fleet.ended(cell)
+    world.api.away = False
+    if missing == "question":
+        world.cloud.describe_ids = describe
+    await world.sweeper.sweep()
+    assert world.fleet.why_gone(cell) is None
+    assert world.marked == []
+
+
+async def test_what_is_heard_of_an_instance_while_a_sweep_is_under_way_is_newer_than_its_listing(world):
+    listed = await world.fleet.sweep()
+    instance = await world.instance("t")
+    world.fleet.note(instance)
+    cell = await world.cell("a", instance_id=instance.id)
+    ended = await world.instance("u")
+    gone = await world.cell("b", instance_id=ended.id)
+    await world.cloud.terminate([ended.id])
+    await world.fleet.look_at(ended.id)
+    await world.fleet.confirm([*listed, ended], [cell, gone])
+    assert world.fleet.why_gone(cell) is None
+    assert world.fleet.ended(gone)
+
+
+async def test_the_grace_of_a_launch_begins_when_ec2_told_of_it(world):
+    """Its call was throttled for minutes; the instance does not show for some seconds after that."""
+    cell = await world.cell("a", instance_id="i-new", intent=world.intent("t"))
+    await world.clock.advance(600)
+    cell = await world.cells.save(
+        cell.set(LAUNCHED, "True", "Launched", "EC2 instance i-new", now=world.clock.now())
+    )
+    await world.clock.advance(5)
+    await world.sweeper.sweep()
+    assert world.fleet.why_gone(cell) is None
+    await world.clock.advance(120)
+    await world.sweeper.sweep()
+    assert world.fleet.why_gone(cell) == "EC2 no longer knows it"
+    assert world.fleet.ended(cell)
+
+
+@pytest.mark.parametrize("state", ["stopping", "stopped"])
+async def test_a_stopped_machine_is_lost_to_its_cell_but_has_not_ended(world, state):
+    instance = await world.instance("t")
+    cell = await world.cell("a", instance_id=instance.id)
+    world.cloud.set_state(instance.id, state, "Server.ScheduledStop: Stopped due to scheduled retirement")
+    await world.sweeper.sweep()
+    assert world.marked == ["a"]
+    assert world.fleet.why_gone(cell) == (
+        f"it is {state}: Server.ScheduledStop: Stopped due to scheduled retirement"
+    )
+    assert not world.fleet.ended(cell), "it must still be terminated"
+
+
+async def test_terminated_instances_are_not_listed_but_known(world):
+    instance = await world.instance("t")
+    cell = await world.cell("a", instance_id=instance.id)
+    await world.cloud.terminate([instance.id])
+    assert await world.fleet.sweep() == []
+    await world.sweeper.sweep()
+    assert world.fleet.why_gone(cell) == "Client.UserInitiatedShutdown: User initiated shutdown"
+    assert world.fleet.ended(cell)
+
+
+async def test_an_orphan_that_cannot_be_ended_keeps_back_neither_news_nor_other_orphans(world):
+    lost = await world.instance("lost")
+    await world.cell("a", instance_id=lost.id)
+    stubborn, other = await world.instance("stubborn"), await world.instance("other")
+    world.cloud.protected.add(stubborn.id)
+    world.cloud.set_state(lost.id, "terminated", "Server.SpotInstanceTermination")
+    assert await world.sweeper.sweep() == [other.id]
+    assert world.marked == ["a"]
+    assert world.live() == ["stubborn"]
 
 
 async def test_waiting_for_the_end_is_bounded(world):
