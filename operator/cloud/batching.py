@@ -7,9 +7,9 @@ then one call is made for all of them and each caller gets the results of its ow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kip.model.clock import Clock, SystemClock
 
@@ -41,13 +41,14 @@ class _Bucket(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Collects items into buckets and calls `execute(items)` once a bucket.
 
-    `execute` returns one result per item, in the items' order. Its exception goes to every caller with an item in
-    that bucket. Equal items in one bucket are asked for once.
+    `execute` returns one result per item, in the items' order; a result that is an exception is raised to those who
+    submitted that item. An exception that it raises goes to every caller with an item in that bucket. Equal items in one
+    bucket are asked for once.
     """
 
     def __init__(
         self,
-        execute: Callable[[list[Item]], Awaitable[list[Result]]],
+        execute: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
         windows: Windows,
         *,
         key: Callable[[Item], Key] = lambda item: None,
@@ -64,7 +65,7 @@ class Batcher(Generic[Item, Result]):
         """The items' results, in order. A caller that is cancelled does not disturb others in its bucket.
 
         Raises:
-            Exception: what `execute` raised for a bucket with one of the items.
+            Exception: what `execute` raised for a bucket with one of the items, or returned for the first such item.
         """
         futures = [self._enqueue(item) for item in items]
         if not futures:
@@ -102,7 +103,10 @@ class Batcher(Generic[Item, Result]):
             items = list(bucket.waiting)
             results = await self._execute(items)
             for item, result in zip(items, results, strict=True):
-                bucket.waiting[item].set_result(result)
+                if isinstance(result, Exception):
+                    _refuse(bucket.waiting[item], result)
+                else:
+                    bucket.waiting[item].set_result(result)
         except asyncio.CancelledError:
             for future in bucket.waiting.values():
                 future.cancel()
@@ -110,9 +114,7 @@ class Batcher(Generic[Item, Result]):
         except Exception as error:
             for future in bucket.waiting.values():
                 if not future.done():
-                    future.set_exception(error)
-                    # Read once here: a caller that was cancelled meanwhile will not, and nobody should be warned.
-                    future.exception()
+                    _refuse(future, error)
 
     async def _until_due(self, bucket: _Bucket[Item, Result]) -> None:
         while not bucket.full.is_set():
@@ -126,3 +128,9 @@ class Batcher(Generic[Item, Result]):
             finally:
                 nap.cancel()
                 full.cancel()
+
+
+def _refuse(future: asyncio.Future[Any], error: Exception) -> None:
+    future.set_exception(error)
+    # Read once here: a caller that was cancelled meanwhile will not, and nobody should be warned.
+    future.exception()

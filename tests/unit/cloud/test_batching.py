@@ -186,3 +186,17 @@ async def test_close_ends_what_waits(batcher: Batcher[int, int], doubler: Double
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert doubler.batches == []
+
+
+async def test_an_item_can_be_refused_by_itself() -> None:
+    clock = HandClock()
+
+    async def execute(items: list[int]) -> list[int | Exception]:
+        return [ValueError("odd") if item % 2 else item for item in items]
+
+    batcher: Batcher[int, int] = Batcher(execute, WINDOWS, clock=clock)
+    even, odd = asyncio.create_task(batcher.submit([2, 4])), asyncio.create_task(batcher.submit([3]))
+    await clock.advance(1)
+    assert even.result() == [2, 4]
+    with pytest.raises(ValueError, match="odd"):
+        odd.result()

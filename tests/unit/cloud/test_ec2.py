@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,15 @@ import pytest
 from kip.cloud.base import MAX_USER_DATA, LaunchRequest
 from kip.cloud.batching import Windows
 from kip.cloud.ec2 import Ec2Compute, run_instances_parameters, to_instance
-from kip.cloud.errors import InvalidRequest, NotFound, TokenConflict, from_code
+from kip.cloud.errors import (
+    InvalidRequest,
+    NotAuthorized,
+    NotFound,
+    Throttled,
+    TokenConflict,
+    Unreachable,
+    from_code,
+)
 
 REQUEST = LaunchRequest(
     client_token="token",
@@ -139,6 +148,44 @@ async def test_terminate_does_not_ask_forever_about_an_id_that_aws_does_not_name
     assert sdk.terminated == [["i-1"]]
 
 
+async def test_one_that_cannot_be_terminated_keeps_back_no_other_and_only_its_own_caller_is_told() -> None:
+    ids = [f"i-{n:x}" for n in range(64)]
+    sdk = ScriptedSdk(known=set(ids), protected={"i-2a"})
+    compute = Ec2Compute(sdk, terminate=AT_ONCE)
+    answers = await asyncio.gather(*(compute.terminate([id_]) for id_ in ids), return_exceptions=True)
+    assert [id_ for id_, answer in zip(ids, answers, strict=True) if answer is not None] == ["i-2a"]
+    assert sdk.ended == set(ids) - {"i-2a"}
+    assert len(sdk.terminated) == 1 + 2 * 6, "halves of 64"
+
+
+async def test_what_was_refused_alone_is_asked_apart_from_then_on() -> None:
+    sdk = ScriptedSdk(known={"i-1", "i-2", "i-3"}, protected={"i-2"})
+    compute = Ec2Compute(sdk, terminate=AT_ONCE)
+    await asyncio.gather(*(compute.terminate([i]) for i in ("i-1", "i-2")), return_exceptions=True)
+    sdk.terminated.clear()
+    await asyncio.gather(*(compute.terminate([i]) for i in ("i-2", "i-3")), return_exceptions=True)
+    assert sdk.terminated == [["i-3"], ["i-2"]]
+    sdk.protected.clear()
+    await compute.terminate(["i-2"])
+    assert sdk.ended == {"i-1", "i-2", "i-3"}
+
+
+async def test_without_the_permission_the_search_ends_soon() -> None:
+    ids = [f"i-{n:x}" for n in range(100)]
+    sdk = ScriptedSdk(known=set(ids), protected=set(ids))
+    with pytest.raises(NotAuthorized):
+        await Ec2Compute(sdk, terminate=AT_ONCE).terminate(ids)
+    assert len(sdk.terminated) == 41
+
+
+@pytest.mark.parametrize("code", ["RequestLimitExceeded", "InternalError"])
+async def test_what_passes_by_itself_is_not_searched_for(code: str) -> None:
+    sdk = ScriptedSdk(known={"i-1", "i-2"}, fails_with=code)
+    with pytest.raises((Throttled, Unreachable)):
+        await Ec2Compute(sdk, terminate=AT_ONCE).terminate(["i-1", "i-2"])
+    assert sdk.terminated == [["i-1", "i-2"]]
+
+
 async def test_a_token_whose_instances_come_back_terminated_is_used_up() -> None:
     sdk = ScriptedSdk(run=[described("i-1", "terminated"), described("i-2", "shutting-down")])
     with pytest.raises(TokenConflict):
@@ -159,10 +206,19 @@ class ScriptedSdk:
     """Answers as told."""
 
     def __init__(
-        self, *, known: set[str] = frozenset(), names_unknown: bool = True, run: list[Any] | None = None
+        self,
+        *,
+        known: set[str] = frozenset(),
+        protected: set[str] = frozenset(),
+        names_unknown: bool = True,
+        fails_with: str | None = None,
+        run: list[Any] | None = None,
     ) -> None:
         self._known, self._names_unknown, self._run = known, names_unknown, run
+        self._fails_with = fails_with
+        self.protected = set(protected)
         self.terminated: list[list[str]] = []
+        self.ended: set[str] = set()
 
     async def run_instances(self, **params: Any) -> dict[str, Any]:
         assert self._run is not None, "not to be called"
@@ -170,8 +226,13 @@ class ScriptedSdk:
 
     async def terminate_instances(self, ids: list[str]) -> None:
         self.terminated.append(ids)
+        if self._fails_with:
+            raise from_code("TerminateInstances", self._fails_with, "later")
         unknown = [id_ for id_ in ids if id_ not in self._known]
         if unknown:
             named = ", ".join(unknown) if self._names_unknown else "?"
             message = f"The instance IDs '{named}' do not exist"
             raise from_code("TerminateInstances", "InvalidInstanceID.NotFound", message)
+        if self.protected & set(ids):
+            raise from_code("TerminateInstances", "UnauthorizedOperation", "not this one")
+        self.ended.update(ids)
