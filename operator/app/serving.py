@@ -34,6 +34,7 @@ from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.queue import WorkQueue
 from kip.cells.report import Reporter
 from kip.cells.repository import Cells
+from kip.cells.rest import Rests
 from kip.cells.serve import Serve
 from kip.cells.services import ServiceRules
 from kip.cells.settings import CellSettings
@@ -339,6 +340,7 @@ class NodeServing:
             fleet=self._fleet,
             links=self._links,
             report=Reporter(self._client, events, around.clock, seen=self._pods.put),
+            rests=Rests(around.clock),
             clock=around.clock,
             observe=around.metrics.pod_reached,
         )

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from kip.cells.goal import TERMINAL_PHASES
 from kip.cells.launch import NoOffer, Planner
-from kip.cells.rest import Rests
 from kip.cells.stages import Pod, Tools, since_created_s
 from kip.cloud.errors import CloudError
 from kip.model.cell import Cell
@@ -28,7 +27,6 @@ class Admit:
         self._tools = tools
         self._planner = planner
         self._refuse = refuse
-        self._rests = Rests(tools.clock)
 
     async def __call__(self, pod: Pod) -> tuple[Cell | None, Outcome]:
         """The pod's new Cell, or None and what happens instead."""
@@ -48,7 +46,7 @@ class Admit:
         if refusal is not None:
             await report.problem(pod, *refusal)
             return None, Stop(refusal[0])
-        left_s = self._rests.left_s(pod["metadata"]["uid"])
+        left_s = self._tools.rests.left_s(pod["metadata"]["uid"])
         if left_s > 0:
             return None, Wait(left_s, "resting after a refusal of AWS")
         try:
@@ -57,7 +55,7 @@ class Admit:
             await report.problem(pod, error.reason, str(error))
             return None, Wait(_LOOK_AGAIN_S, error.reason)
         except CloudError as error:
-            self._rests.begin(pod["metadata"]["uid"], _ASK_AGAIN_S)
+            self._tools.rests.begin(pod["metadata"]["uid"], _ASK_AGAIN_S)
             await report.problem(pod, error.reason, error.summary)
             return None, Wait(_ASK_AGAIN_S, error.reason)
         cell = await self._tools.cells.create(pod)

@@ -9,6 +9,7 @@ from typing import Any
 
 from kip.model.cell import DRAINED, SERVING, TERMINATED, Cell
 from kip.model.clock import from_rfc3339
+from kip.model.conditions import Condition
 
 # A deleted pod's deletionTimestamp already contains its grace period. The kubelet then still kills, unmounts and
 # reports; within 30 s on an ordinary node (Kubernetes' own e2e tests allow that much). After twice that the machine
@@ -58,9 +59,10 @@ def decide(cell: Cell, pod: Mapping[str, Any] | None, *, instance_gone: str | No
     leaving = bool(pod["metadata"].get("deletionTimestamp"))
     if (pod.get("status") or {}).get("phase") in TERMINAL_PHASES:
         return End("PodFinished", "the pod has ended", keep_logs=True, remove_pod=leaving)
-    if cell.conditions.get(TERMINATED) or cell.conditions.get(DRAINED):
-        # Begun endings are never undone.
-        return _end("Ending", "the cell is being taken away", leaving=leaving, has_run=has_run)
+    begun = _begun(cell)
+    if begun is not None:
+        # Never undone, and told with the words of those who began it, even by another process.
+        return _end(begun.reason, begun.message, leaving=leaving, has_run=has_run)
     if cell.deleting:
         # A pod that has not begun gets another cell.
         return _end("CellDeleted", "the Cell object was deleted", leaving=leaving, has_run=has_run)
@@ -72,6 +74,12 @@ def decide(cell: Cell, pod: Mapping[str, Any] | None, *, instance_gone: str | No
     if leaving:
         return _while_leaving(pod, has_run=has_run, now=now)
     return Run()
+
+
+def _begun(cell: Cell) -> Condition | None:
+    """The condition that says why the cell ends, if it does: Terminated may by now tell what is in the way."""
+    drained, terminated = cell.conditions.get(DRAINED), cell.conditions.get(TERMINATED)
+    return drained if drained is not None and drained.is_true else terminated or drained
 
 
 def served(cell: Cell, pod: Mapping[str, Any]) -> bool:

@@ -9,7 +9,6 @@ import structlog
 
 from kip.cells.launcher import Launcher, LaunchFailed, LaunchSpec
 from kip.cells.relaunch import retry_delay_s
-from kip.cells.rest import Rests
 from kip.cells.stages import Pod, Step, Tools, since_created_s
 from kip.cloud.base import Instance, Market
 from kip.cloud.errors import (
@@ -79,12 +78,11 @@ class Launch:
         self._tools = tools
         self._launcher = launcher
         self._planner = planner
-        self._rests = Rests(tools.clock)
 
     async def __call__(self, cell: Cell, pod: Pod) -> Step:
         if cell.instance_id is not None:
             return cell, DONE
-        left_s = self._rests.left_s(cell.name)
+        left_s = self._tools.rests.left_s(cell.name)
         if left_s > 0:
             return cell, Wait(left_s, "resting after a refusal of EC2")
         try:
@@ -134,7 +132,7 @@ class Launch:
 
     async def _resting(self, cell: Cell, pod: Pod, error: CloudError) -> Step:
         delay_s = next((s for kind, s in _RETRY_S.items() if isinstance(error, kind)), _DEFAULT_RETRY_S)
-        self._rests.begin(cell.name, delay_s)
+        self._tools.rests.begin(cell.name, delay_s)
         log.warning("no machine", cell=cell.name, error=str(error), retry_s=delay_s)
         return await self._refused(cell, pod, error.reason, error.summary, delay_s)
 

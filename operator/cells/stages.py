@@ -10,6 +10,7 @@ from kip.cells.fleet import Fleet
 from kip.cells.links import Links
 from kip.cells.report import Reporter
 from kip.cells.repository import Cells
+from kip.cells.rest import Rests
 from kip.cells.settings import CellSettings
 from kip.model.cell import Cell
 from kip.model.clock import Clock, from_rfc3339
@@ -31,6 +32,7 @@ class Tools:
     fleet: Fleet
     links: Links
     report: Reporter
+    rests: Rests
     clock: Clock
     observe: Callable[[str, float], None]
     """(stage, seconds since the pod was created): feeds the histogram of start-up times."""

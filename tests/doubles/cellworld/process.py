@@ -25,6 +25,7 @@ from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.queue import WorkQueue
 from kip.cells.report import Reporter
 from kip.cells.repository import CELLS_PATH, Cells
+from kip.cells.rest import Rests
 from kip.cells.serve import Serve
 from kip.cells.services import ServiceRules, Supply
 from kip.cells.settings import CellSettings
@@ -346,6 +347,7 @@ class Process:
             fleet=self.fleet,
             links=self.links,
             report=Reporter(self.api, events, self.clock, seen=self.pods.put),
+            rests=Rests(self.clock),
             clock=self.clock,
             observe=lambda stage, seconds: self.observed.append(stage),
         )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kip.cells.goal import DELETION_SLACK, End, Relaunch, Run, decide
-from kip.model.cell import CONNECTED, DRAINED, SERVING, Cell, new_cell_object
+from kip.model.cell import CONNECTED, DRAINED, SERVING, TERMINATED, Cell, new_cell_object
 from kip.model.clock import to_rfc3339
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -107,3 +107,15 @@ def test_an_ending_that_has_begun_goes_on_even_if_the_pod_looks_alive():
     goal = goal_of(ending, pod("Running", containers=True))
     assert isinstance(goal, End)
     assert goal.fail_pod
+    assert goal.reason == "CellDeleted"
+
+
+def test_an_ending_is_told_with_its_own_words_by_another_process_and_whatever_is_in_its_way():
+    gone = "instance i-1 is gone: Server.SpotInstanceTermination"
+    ending = served().set(TERMINATED, "Unknown", "InstanceGone", gone, now=NOW)
+    goal = goal_of(ending, pod("Running", containers=True))
+    assert (goal.reason, goal.message, goal.fail_pod) == ("InstanceGone", gone, True)
+    drained = served().set(DRAINED, "True", "InstanceGone", gone, now=NOW)
+    refused = drained.set(TERMINATED, "Unknown", "NotAuthorized", "not allowed", now=NOW)
+    goal = goal_of(refused, pod("Running", containers=True))
+    assert (goal.reason, goal.message) == ("InstanceGone", gone)

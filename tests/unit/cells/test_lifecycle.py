@@ -219,6 +219,60 @@ async def test_after_three_machines_there_is_a_rest(world):
     assert len(world.cloud.all()) == 4
 
 
+async def test_a_machine_that_may_not_be_ended_is_told_of_on_pod_and_cell_and_asked_for_now_and_then(world):
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    [instance] = world.live()
+    world.cloud.protected.add(instance.id)
+    await world.api.patch("/api/v1/namespaces/shop/pods/web/status", {"status": {"phase": "Failed"}})
+    await world.let_pass(90)
+    [told] = await world.events("CloudError")
+    assert told["message"].startswith(f"instance {instance.id} is not ended: The instance")
+    [cell] = await world.cells()
+    conditions = {c["type"]: (c["status"], c["reason"]) for c in cell["status"]["conditions"]}
+    assert conditions["Terminated"] == ("Unknown", "CloudError")
+    assert conditions["Ready"] == ("False", "CloudError")
+    assert 5 <= len(world.cloud.called("TerminateInstances")) <= 8, "every 15 s"
+    world.cloud.protected.clear()
+    await world.until("gone", world.empty)
+
+
+async def test_a_useless_machine_that_may_not_be_ended_is_not_forgotten(world):
+    world.outside.reachable = False
+    world.begin()
+    await world.pod("web")
+    await world.until("launched", lambda: bool(world.outside.live()))
+    [instance] = world.live()
+    world.cloud.protected.add(instance.id)
+    await world.let_pass(60)
+    assert [i.id for i in world.cloud.all()] == [instance.id]
+    pod = await world.get("web")
+    assert pod["status"]["reason"] == "CloudError"
+    assert f"instance {instance.id} is not ended" in pod["status"]["message"]
+    assert len(world.cloud.called("TerminateInstances")) <= 5, "every 15 s"
+    world.outside.reachable = True
+    world.cloud.protected.clear()
+    await world.until("running", lambda: world.serving("web"))
+    assert len(world.live()) == 1
+
+
+async def test_a_pod_that_lost_its_machine_is_told_so_though_the_process_died_before_that(world):
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    [instance] = world.live()
+    world.cloud.protected.add(instance.id)
+    world.cloud.set_state(instance.id, "stopped", "Server.ScheduledStop: retired")
+    await world.until("refused", lambda: _told(world, "CloudError"))
+    await world.restart()
+    world.cloud.protected.clear()
+    await world.until("gone", world.empty)
+    status = (await world.get("web"))["status"]
+    assert status["reason"] == "InstanceGone"
+    assert "Server.ScheduledStop: retired" in status["message"]
+
+
 async def test_a_process_that_was_away_tries_before_it_gives_a_machine_up(world):
     world.outside.reachable = False
     world.settings = replace(world.settings, connect_timeout_s=60)
