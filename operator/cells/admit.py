@@ -9,6 +9,7 @@ from kip.cells.launch import NoOffer, Planner
 from kip.cells.stages import Pod, Tools, since_created_s
 from kip.cloud.errors import CloudError
 from kip.model.cell import Cell
+from kip.model.names import cell_name
 from kip.model.outcome import Outcome, Stop, Wait
 
 # The catalogue, prices and permissions change rarely; a pod that cannot be served is looked at again this often.
@@ -32,8 +33,10 @@ class Admit:
         """The pod's new Cell, or None and what happens instead."""
         report = self._tools.report
         status = pod.get("status") or {}
+        if cell_name(pod["metadata"]["uid"]) in self._tools.cells.unreadable:
+            return None, await self._wait_for_repair(pod)
         if pod["metadata"].get("deletionTimestamp"):
-            # Before anything else: no kubelet is left that could confirm the end, be the pod new, ended or lost.
+            # Before all that follows: no kubelet is left that could confirm the end, be the pod new, ended or lost.
             await report.remove(pod)
             return None, Stop("the pod is deleted and has no cell")
         if status.get("phase") in TERMINAL_PHASES:
@@ -59,5 +62,14 @@ class Admit:
             await report.problem(pod, error.reason, error.summary)
             return None, Wait(_ASK_AGAIN_S, error.reason)
         cell = await self._tools.cells.create(pod)
+        if cell is None:
+            return None, await self._wait_for_repair(pod)
         self._tools.observe("cell_created", since_created_s(pod, self._tools.clock))
         return cell, Stop()
+
+    async def _wait_for_repair(self, pod: Pod) -> Outcome:
+        """The pod has a Cell, written by another version of Kip or a person: its machine may run, and the pod on it."""
+        name = cell_name(pod["metadata"]["uid"])
+        message = f"its Cell {name} cannot be read; until its status is repaired pod and machine are left as they are"
+        await self._tools.report.warning(pod, "CellUnreadable", message)
+        return Wait(_LOOK_AGAIN_S, "CellUnreadable")

@@ -33,8 +33,8 @@ class Cells:
         self._node = node
         self._by_pod: dict[str, Cell] = {}
         self._released: dict[str, None] = {}
-        self.unreadable: tuple[str, ...] = ()
-        """Names of Cells that the last `refresh` could not make sense of: whose instances they have is not known."""
+        self.unreadable: set[str] = set()
+        """Names of Cells that could not be made sense of: whose instances they have is not known."""
         self.synced = False
 
     @property
@@ -61,6 +61,7 @@ class Cells:
         ):
             return known
         self._by_pod[cell.pod_uid] = cell
+        self.unreadable.discard(cell.name)
         return cell
 
     def see(self, obj: Mapping[str, Any]) -> Cell | None:
@@ -70,10 +71,12 @@ class Cells:
         except (KeyError, TypeError, ValueError) as error:
             name = obj["metadata"]["name"]
             log.error("cell cannot be read", cell=name, error=f"{type(error).__name__}: {error}")
+            self.unreadable.add(name)
             return None
 
     def forget(self, obj: Mapping[str, Any]) -> str:
         """The object is gone; returns its pod's UID."""
+        self.unreadable.discard(obj["metadata"]["name"])
         pod_uid = str((obj.get("spec") or {}).get("podUID"))
         known = self._by_pod.get(pod_uid)
         if known is not None and known.uid == obj["metadata"]["uid"]:
@@ -89,9 +92,8 @@ class Cells:
             raise Unavailable(
                 f"the API server serves no {GROUP}/{VERSION} cells: is their CustomResourceDefinition installed?"
             ) from error
-        seen = [(obj["metadata"]["name"], self.see(obj)) for obj in listed.items]
-        cells = [cell for _, cell in seen if cell is not None]
-        self.unreadable = tuple(name for name, cell in seen if cell is None)
+        self.unreadable &= {obj["metadata"]["name"] for obj in listed.items}
+        cells = [cell for obj in listed.items if (cell := self.see(obj)) is not None]
         for pod_uid in before - {c.pod_uid for c in cells}:
             known = self._by_pod.get(pod_uid)
             if known is None or known.name in self.unreadable:
@@ -101,13 +103,13 @@ class Cells:
         self.synced = True
         return cells
 
-    async def create(self, pod: Mapping[str, Any]) -> Cell:
-        """The pod's Cell, made now or found: from here on an instance may be asked for."""
+    async def create(self, pod: Mapping[str, Any]) -> Cell | None:
+        """The pod's Cell, made now or found: from here on an instance may be asked for. None if it cannot be read."""
         try:
-            return self.put(await self._client.create(CELLS_PATH, new_cell_object(pod)))
+            return self.see(await self._client.create(CELLS_PATH, new_cell_object(pod)))
         except Conflict:
             name = cell_name(pod["metadata"]["uid"])
-            return self.put(await self._client.get(f"{CELLS_PATH}/{name}"))
+            return self.see(await self._client.get(f"{CELLS_PATH}/{name}"))
 
     async def save(self, cell: Cell) -> Cell:
         """Write the whole status; raises Conflict if the object changed meanwhile, NotFound if it is gone."""

@@ -68,6 +68,7 @@ class Intent:
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> Intent:
+        """Raises KeyError for what is missing; the schema (crds/cells.yaml) demands the same."""
         return cls(
             client_token=d["clientToken"],
             attempt=int(d["attempt"]),
@@ -75,10 +76,10 @@ class Intent:
             index=int(d["index"]),
             instance_type=d["instanceType"],
             subnet_id=d["subnetID"],
-            zone=d.get("zone", ""),
-            market=d.get("launchType", "on-demand"),
+            zone=d["zone"],
+            market=d["launchType"],
             image_id=d["imageID"],
-            parameters_sha256=d.get("parametersHash", ""),
+            parameters_sha256=d["parametersHash"],
             requested_at=from_rfc3339(d["requestedAt"]),
         )
 

@@ -284,6 +284,10 @@ def test_a_cell_stays_its_pods(kubectl: Kubectl, cell: str) -> None:
         ({"phase": "Done"}, 'Unsupported value: "Done"'),
         ({"pricePerHour": "cheap"}, "should match"),
         ({"launch": {"attempt": 0}}, "clientToken: Required value"),
+        (
+            {"launch": {"clientToken": "x", "attempt": 0, "count": 1, "index": 0}},
+            "requestedAt: Required value",
+        ),
         ({"launch": {"clientToken": "x" * 65, "attempt": 0, "count": 1, "index": 0}}, "Too long"),
         ({"conditions": [{"type": "Ready", "status": "Yes"}]}, 'Unsupported value: "Yes"'),
     ],

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from kip.cells.admit import Admit
+from kip.cells.rest import Rests
 from kip.model.clock import ManualClock
-from kip.model.outcome import Stop
+from kip.model.outcome import Stop, Wait
 
 
 class Report:
@@ -20,6 +21,18 @@ class Report:
 
     async def failed(self, pod, reason, message) -> None:
         self.told.append(f"failed: {reason}")
+
+    async def warning(self, pod, reason, message) -> None:
+        self.told.append(f"warning: {reason}")
+
+
+def admission(report: Report, cells) -> Admit:
+    async def plan(pod):
+        return ()
+
+    clock = ManualClock()
+    tools = SimpleNamespace(report=report, clock=clock, cells=cells, rests=Rests(clock))
+    return Admit(tools, SimpleNamespace(plan=plan), lambda _: None)
 
 
 def pod(phase: str, *, deleted: bool) -> dict:
@@ -47,8 +60,32 @@ def pod(phase: str, *, deleted: bool) -> dict:
 )
 async def test_what_becomes_of_a_pod_without_a_cell(phase, deleted, told):
     report = Report()
-    admit = Admit(SimpleNamespace(report=report, clock=ManualClock()), SimpleNamespace(), lambda _: None)
+    admit = admission(report, SimpleNamespace(unreadable=set()))
     cell, outcome = await admit(pod(phase, deleted=deleted))
     assert cell is None
     assert isinstance(outcome, Stop)
     assert report.told == told
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Running", "Failed"])
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_pod_whose_cell_cannot_be_read_is_left_as_it_is(phase, deleted):
+    """Its machine may run, and the pod on it."""
+    report = Report()
+    admit = admission(report, SimpleNamespace(unreadable={"kip-u-1"}))
+    cell, outcome = await admit(pod(phase, deleted=deleted))
+    assert cell is None
+    assert isinstance(outcome, Wait)
+    assert report.told == ["warning: CellUnreadable"]
+
+
+async def test_a_cell_that_is_there_already_and_cannot_be_read_is_no_error_without_end():
+    async def create(pod):
+        return None
+
+    report = Report()
+    admit = admission(report, SimpleNamespace(unreadable=set(), create=create))
+    cell, outcome = await admit({**pod("Pending", deleted=False), "status": {"phase": "Pending"}})
+    assert cell is None
+    assert isinstance(outcome, Wait)
+    assert report.told == ["warning: CellUnreadable"]

@@ -430,3 +430,24 @@ async def test_a_pod_that_was_replaced_under_its_name_is_not_deleted_in_place_of
     pod = await world.get("db-0")
     assert pod["metadata"]["uid"] == second["metadata"]["uid"]
     assert pod["status"]["phase"] == "Pending"
+
+
+async def test_a_process_that_cannot_read_a_running_pods_cell_does_not_fail_the_pod(world):
+    """As after an upgrade and back; in the store of the process before it the Cell was still there."""
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    [cell] = await world.cells()
+    path = f"{CELLS_PATH}/{cell['metadata']['name']}/status"
+    await world.process.bury()
+    await world.api.patch(path, {"status": {"conditions": [{"type": "Launched"}]}})
+    world.begin()
+    await world.let_pass(100)
+    assert await world.phase("web") == "Running"
+    [told] = await world.events("CellUnreadable")
+    assert cell["metadata"]["name"] in told["message"]
+    assert len(world.live()) == 1
+    await world.api.patch(path, {"status": cell["status"]})
+    await world.until("connected", lambda: [link.state for link in world.process.links.all()] == ["up"])
+    assert await world.serving("web")
+    assert len(world.cloud.all()) == 1

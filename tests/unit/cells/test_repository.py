@@ -50,7 +50,7 @@ async def test_a_new_cell_for_the_same_pod_is_another_one(api, cells):
     new = await cells.create(pod("a"))
     assert cells.get("a") == new
     await api.delete(f"{CELLS_PATH}/kip-a")
-    assert cells.forget({"metadata": {"uid": old.uid}, "spec": {"podUID": "a"}}) == "a"
+    assert cells.forget({"metadata": {"name": old.name, "uid": old.uid}, "spec": {"podUID": "a"}}) == "a"
     assert cells.get("a") == new, "that was news of the old one"
 
 
@@ -72,3 +72,19 @@ async def test_one_broken_cell_does_not_hide_the_others(api, cells):
     broken["status"] = {"conditions": [{"type": "Launched"}]}
     await api.create(CELLS_PATH, broken)
     assert [c.pod_uid for c in await cells.refresh()] == ["a"]
+    assert cells.unreadable == {"kip-b"}
+    assert await cells.create(pod("b")) is None, "there is one, and nobody knows what it says"
+
+
+async def test_a_cell_that_is_repaired_or_gone_is_no_longer_unreadable(api, cells):
+    broken = new_cell_object(pod("b")) | {"status": {"conditions": [{"type": "Launched"}]}}
+    await api.create(CELLS_PATH, broken)
+    await cells.refresh()
+    repaired = await api.patch(f"{CELLS_PATH}/kip-b/status", {"status": {"conditions": []}})
+    cells.see(repaired)
+    assert cells.unreadable == set()
+    spoilt = await api.patch(f"{CELLS_PATH}/kip-b/status", broken)
+    cells.see(spoilt)
+    assert cells.unreadable == {"kip-b"}, "not only by a list"
+    cells.forget(spoilt)
+    assert cells.unreadable == set()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
 
 from kip.model import names
 from kip.model.cell import (
@@ -18,6 +22,7 @@ from kip.model.cell import (
     new_cell_object,
 )
 
+ROOT = Path(__file__).resolve().parents[3]
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 POD = {
     "metadata": {"name": "web", "namespace": "shop", "uid": "u-1", "labels": {"app": "web"}},
@@ -140,3 +145,19 @@ def test_client_tokens_fit_and_depend_on_everything_that_must_differ():
         names.client_token(cells=[("a", 1), ("b", 1)], parameters="q"),
     }
     assert len(others | {one}) == 4
+
+
+def test_the_schema_demands_of_an_intent_just_what_reading_it_needs():
+    """What the API server lets in must be readable: an unreadable Cell is a machine that nobody looks after."""
+    crd = yaml.safe_load((ROOT / "crds" / "cells.yaml").read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    launch = schema["properties"]["status"]["properties"]["launch"]
+    written = full().intent.to_dict()
+    assert set(launch["properties"]) == set(written)
+    for key in written:
+        without = {k: v for k, v in written.items() if k != key}
+        if key in launch["required"]:
+            with pytest.raises(KeyError):
+                Intent.from_dict(without)
+        else:
+            assert Intent.from_dict(without)
