@@ -78,7 +78,7 @@ async def _run(settings: Settings, kubeconfig: Path | None) -> None:
         await serve_in_turns(
             holder,
             settings.kubelet.node_names,
-            lambda node_name: NodeServing(around, node_name, may_write=lambda: holder.holding),
+            lambda node_name: NodeServing(around, node_name, may_write=holder.grant()),
             current,
             around.clock,
             leads=around.metrics.leads,

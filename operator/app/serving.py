@@ -43,7 +43,6 @@ from kip.cells.stages import Tools
 from kip.cells.terminate import Terminate
 from kip.cloud.base import ImageSpec
 from kip.cloud.ec2 import Ec2Compute
-from kip.cloud.fence import FencedCompute
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
 from kip.cloud.sdk import Ec2Sdk
@@ -104,15 +103,16 @@ class NodeServing:
     """Serves one virtual node from `start` to `close`; `run` works until it is cancelled or something breaks."""
 
     def __init__(self, around: Surroundings, node_name: str, *, may_write: Callable[[], bool]) -> None:
+        """`may_write` is false for ever once the node's Lease may have been lost (kip.kube.lease.LeaseHolder.grant)."""
         self._around = around
         self._node_name = node_name
         self._may_write = may_write
         settings, clock = around.settings, around.clock
         client = self._client = FencedClient(around.client, may_write)
         self._tags = {names.TAG_CLUSTER: around.cluster.name, names.TAG_NODE: node_name}
-        self._ec2 = Ec2Compute(around.ec2)
-        self._compute = FencedCompute(self._ec2, may_write)
-        self._network = Ec2Network(around.ec2)
+        ec2 = around.ec2.fenced(may_write)
+        self._compute = Ec2Compute(ec2)
+        self._network = Ec2Network(ec2)
         self._pods = PodStore()
         self._cells = Cells(client, node_name)
         self._informers = self._shared_informers()
@@ -216,7 +216,7 @@ class NodeServing:
         await asyncio.gather(
             self._shut("connections to cells", self._links.close, self._pool.close, self._api.close),
             self._shut("kubelet API", self._kubelet.close),
-            self._shut("calls to EC2", self._launcher.close, self._ec2.close),
+            self._shut("calls to EC2", self._launcher.close, self._compute.close),
         )
 
     async def _shut(self, what: str, *closers: Callable[[], Awaitable[None]]) -> None:

@@ -48,14 +48,31 @@ class SdkSettings:
 class Ec2Sdk:
     """EC2's API. Create it with `open_ec2`."""
 
-    def __init__(self, client: Any, observe: Observe = lambda action, result, seconds: None) -> None:
+    def __init__(
+        self,
+        client: Any,
+        observe: Observe = lambda action, result, seconds: None,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`may_write` is false once what is done here may be another process's to do."""
         self._client = client
         self._observe = observe
+        self._may_write = may_write
+
+    def fenced(self, may_write: Callable[[], bool]) -> Ec2Sdk:
+        """The same connections, for those who act in the name of a virtual node.
+
+        Who may write is asked right before a call is sent: until then it may have waited for its batch and its turn, and
+        the process may have been paused for a minute.
+        """
+        return Ec2Sdk(self._client, self._observe, may_write)
 
     async def run_instances(self, **params: Any) -> Answer:
+        self._check("RunInstances")
         return await self._call("RunInstances", self._client.run_instances(**params))
 
     async def terminate_instances(self, instance_ids: list[str]) -> Answer:
+        self._check("TerminateInstances")
         return await self._call(
             "TerminateInstances", self._client.terminate_instances(InstanceIds=instance_ids)
         )
@@ -83,15 +100,22 @@ class Ec2Sdk:
         )
 
     async def create_security_group(self, **params: Any) -> Answer:
+        self._check("CreateSecurityGroup")
         return await self._call("CreateSecurityGroup", self._client.create_security_group(**params))
 
     async def authorize_security_group_ingress(self, **params: Any) -> Answer:
+        self._check("AuthorizeSecurityGroupIngress")
         return await self._call(
             "AuthorizeSecurityGroupIngress", self._client.authorize_security_group_ingress(**params)
         )
 
     async def describe_availability_zones(self) -> Answer:
         return await self._call("DescribeAvailabilityZones", self._client.describe_availability_zones())
+
+    def _check(self, action: str) -> None:
+        """Raises Unreachable, as for any call without an answer: what was meant stays for whoever holds the node."""
+        if not self._may_write():
+            raise Unreachable("not sent: this process does not hold the node's Lease now", action=action)
 
     async def _call(self, action: str, call: Awaitable[Answer]) -> Answer:
         with self._observed(action), _border(action):

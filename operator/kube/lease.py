@@ -9,7 +9,7 @@ anybody else can take it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,7 @@ class LeaseHolder:
         self._seen: dict[str, _Seen] = {}
         self._held: dict[str, Any] | None = None
         self._renewed_at = 0.0
+        self._acquired = 0
         self.name: str | None = None
 
     @property
@@ -70,12 +71,22 @@ class LeaseHolder:
             return False
         return self._clock.monotonic() - self._renewed_at < self.timing.give_up_s
 
+    def grant(self) -> Callable[[], bool]:
+        """Whether the name is held that is held now, and without a break.
+
+        Once it was lost, this is false for ever, whatever the process acquires after that: something of the old work may
+        still be under way.
+        """
+        name, acquired = self.name, self._acquired
+        return lambda: self.holding and (self.name, self._acquired) == (name, acquired)
+
     async def acquire(self, names: Sequence[str]) -> str:
         """Wait until one of the names is ours and return it."""
         while True:
             for name in names:
                 if await self._try(name):
                     self.name = name
+                    self._acquired += 1
                     log.info("lease acquired", lease=name, identity=self._identity)
                     return name
             await self._clock.sleep(self.timing.retry_s)

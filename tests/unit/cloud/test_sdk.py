@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import pytest
 
+from kip.cloud.base import LaunchRequest
+from kip.cloud.batching import Windows
+from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.errors import NotAuthorized, Unreachable
+from kip.cloud.ratelimit import Rate
 from kip.cloud.sdk import PAGE_SIZE, Ec2Sdk, SdkSettings, filters, open_ec2
 
 
@@ -59,6 +65,76 @@ async def test_a_call_that_is_cut_off_is_not_counted_as_answered() -> None:
     with pytest.raises(asyncio.CancelledError):
         await call
     assert heard == [("DescribeAvailabilityZones", "cancelled")]
+
+
+class Remembers:
+    """A client that does as it is told, and remembers what that was."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def __getattr__(self, operation: str) -> Callable[..., Awaitable[dict[str, object]]]:
+        async def call(**params: object) -> dict[str, object]:
+            self.called.append(operation)
+            return {"Instances": [INSTANCE], "Images": []}
+
+        return call
+
+
+INSTANCE = {
+    "InstanceId": "i-1",
+    "State": {"Name": "pending"},
+    "InstanceType": "t3.nano",
+    "LaunchTime": datetime(2026, 1, 1, tzinfo=UTC),
+}
+REQUEST = LaunchRequest(
+    client_token="t",
+    count=1,
+    instance_type="t3.nano",
+    image_id="ami-1",
+    subnet_id="subnet-1",
+    security_group_ids=(),
+    user_data=b"",
+)
+
+
+async def test_whoever_may_not_write_changes_nothing_and_still_sees() -> None:
+    client = Remembers()
+    sdk = Ec2Sdk(client).fenced(lambda: False)
+    for change in (
+        sdk.run_instances(),
+        sdk.terminate_instances(["i-1"]),
+        sdk.create_security_group(),
+        sdk.authorize_security_group_ingress(),
+    ):
+        with pytest.raises(Unreachable, match="does not hold"):
+            await change
+    await sdk.describe_images()
+    assert client.called == ["describe_images"]
+
+
+async def test_a_launch_that_waits_its_turn_is_not_sent_once_the_node_is_lost() -> None:
+    client, held = Remembers(), True
+    compute = Ec2Compute(Ec2Sdk(client).fenced(lambda: held), launches=Rate(burst=1, per_second=50))
+    await compute.launch(REQUEST)
+    waiting = asyncio.create_task(compute.launch(REQUEST))
+    await asyncio.sleep(0)
+    held = False
+    with pytest.raises(Unreachable, match="does not hold"):
+        await waiting
+    assert client.called == ["run_instances"]
+
+
+async def test_an_end_that_waits_for_its_batch_is_not_sent_once_the_node_is_lost() -> None:
+    client, held = Remembers(), True
+    windows = Windows(idle=0.01, longest=0.01, most_items=10)
+    compute = Ec2Compute(Ec2Sdk(client).fenced(lambda: held), terminate=windows)
+    waiting = asyncio.create_task(compute.terminate(["i-1"]))
+    await asyncio.sleep(0)
+    held = False
+    with pytest.raises(Unreachable, match="does not hold"):
+        await waiting
+    assert client.called == []
 
 
 class Paged:

@@ -6,10 +6,6 @@ import asyncio
 
 import pytest
 
-from kip.cloud.base import LaunchRequest
-from kip.cloud.errors import Unreachable
-from kip.cloud.fake import FakeCloud
-from kip.cloud.fence import FencedCompute
 from kip.kube.client import ApiClient, Reply
 from kip.kube.errors import Unavailable
 from kip.kube.fence import FencedClient
@@ -72,28 +68,6 @@ async def test_what_waited_for_its_turn_is_asked_again(sent, monkeypatch):
     results = await asyncio.gather(*writes, return_exceptions=True)
     assert [type(r).__name__ for r in results] == ["dict", "dict", "Unavailable"]
     assert len(sent) == 2
-
-
-async def test_machines_are_neither_started_nor_ended(sent):
-    cloud = FakeCloud()
-    compute = FencedCompute(cloud, lambda: False)
-    subnet = (await cloud.subnets())[0]
-    request = LaunchRequest(
-        client_token="t",
-        count=1,
-        instance_type="t3.nano",
-        image_id="ami-1",
-        subnet_id=subnet.id,
-        security_group_ids=(),
-        user_data=b"",
-    )
-    with pytest.raises(Unreachable, match="does not hold"):
-        await compute.launch(request)
-    with pytest.raises(Unreachable, match="does not hold"):
-        await compute.terminate(["i-1"])
-    assert await compute.describe(tags={}) == []
-    assert await compute.describe_ids(["i-1"]) == []
-    assert [c.action for c in cloud.calls if c.action.endswith("Instances")] == ["DescribeInstances"] * 2
 
 
 async def test_its_connections_are_not_its_to_close():

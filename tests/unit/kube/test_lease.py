@@ -217,3 +217,21 @@ async def test_an_unreadable_lease_is_not_taken(contest):
     assert not waiting.done()
     await contest.clock.advance(4)
     assert waiting.done()
+
+
+async def test_a_grant_ends_with_the_lease_and_does_not_come_back_with_the_next_one(contest):
+    one = contest.holder("one")
+    await one.acquire(["n-0"])
+    first = one.grant()
+    assert first()
+    await one.release()
+    assert not first()
+    await one.acquire(["n-0"])
+    second = one.grant()
+    assert second()
+    assert not first(), "the work of before may still be under way"
+    await one.release()
+    await one.acquire(["n-1"])
+    assert not second()
+    await contest.clock.advance(one.timing.give_up_s)
+    assert not one.grant()(), "nor without renewals"
