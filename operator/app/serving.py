@@ -151,7 +151,7 @@ class NodeServing:
             self._compute,
             clock,
             save=self._cells.save,
-            known=self._cells.all,
+            holders=self._cells.holders,
             tags=self._tags,
             called=called,
         )
@@ -376,7 +376,7 @@ class NodeServing:
         )
         return SelectingPlanner(
             sites,
-            UnavailableOfferings(),
+            UnavailableOfferings(clock=around.clock),
             PlanOptions(
                 region=around.location.region,
                 default_instance_type=cells.default_instance_type,

@@ -7,37 +7,22 @@ from typing import Protocol
 
 import structlog
 
-from kip.cells.launcher import Launcher, LaunchFailed, LaunchSpec
+from kip.cells.launcher import Launcher, LaunchFailed
+from kip.cells.refusal import Then, Verdict, judge, rest_s
 from kip.cells.relaunch import retry_delay_s
+from kip.cells.spec import LaunchSpec
 from kip.cells.stages import Pod, Step, Tools, since_created_s
 from kip.cloud.base import Instance, Market
-from kip.cloud.errors import (
-    CloudError,
-    InsufficientCapacity,
-    InvalidRequest,
-    NotAuthorized,
-    NotFound,
-    QuotaExceeded,
-    Throttled,
-    Unreachable,
-)
+from kip.cloud.errors import CloudError
 from kip.model.cell import LAUNCHED, Cell, Intent
 from kip.model.outcome import DONE, Wait
 
 log = structlog.get_logger(__name__)
 
-# How long to wait before the same thing is tried again, in seconds: by what the error says must change first.
-_RETRY_S: dict[type[CloudError], float] = {
-    Unreachable: 2.0,  # the network
-    Throttled: 1.0,  # the token bucket (RunInstances refills 2 a second)
-    InsufficientCapacity: 15.0,  # somebody else's instance must end; the offers are remembered as short for three minutes
-    QuotaExceeded: 30.0,  # one of this account's instances must end
-    NotAuthorized: 20.0,  # a person must change a policy, and looks whether that was it
-    InvalidRequest: 60.0,  # a person must change the configuration
-    NotFound: 20.0,  # a person must bring an image, a subnet
-}
-_DEFAULT_RETRY_S = 15.0
-
+# A pod for which there is no machine: somebody must change the pod, the configuration, or end another machine.
+_NO_OFFER_S = 30.0
+# For what comes next at once; the Cell is written in between.
+_AT_ONCE_S = 0.05
 # An instance of a launch that cannot be repeated shows in DescribeInstances within seconds. AWS promises no number; if
 # it took longer, the sweep would end it, because no Cell claims it.
 _VISIBLE_AFTER_S = 15.0
@@ -62,8 +47,16 @@ class Planner(Protocol):
         """The request that led to this intent, if it can still be made in the same way; raises CloudError."""
         ...
 
-    def unavailable(self, spec: LaunchSpec, error: InsufficientCapacity) -> None:
-        """EC2 has none of these now: leave them out for a while."""
+    def unavailable(self, spec: LaunchSpec, error: CloudError) -> None:
+        """EC2 gives none of these now: leave them out for a while."""
+        ...
+
+    def left_out(self, spec: LaunchSpec) -> bool:
+        """Was this refused lately, to whomever?"""
+        ...
+
+    def forget_site(self) -> None:
+        """A subnet, group or image that EC2 was asked for does not exist: look again before the next plan."""
         ...
 
     def price(self, instance_type: str, market: Market) -> str | None:
@@ -90,12 +83,13 @@ class Launch:
                 return await self._resume(cell, pod, cell.intent)
             return await self._launch(cell, pod)
         except NoOffer as error:
-            return await self._refused(cell, pod, error.reason, str(error), _RETRY_S[QuotaExceeded])
+            return await self._refused(cell, pod, error.reason, str(error), _NO_OFFER_S)
         except CloudError as error:
-            return await self._resting(cell, pod, error)
+            # Of a look at what there is; nothing was asked for.
+            return await self._resting(cell, pod, error, rest_s(error), error.summary)
 
     async def _launch(self, cell: Cell, pod: Pod) -> Step:
-        """Try the offers, best first, until EC2 has one."""
+        """Try the offers, best first, until EC2 gives one."""
         tools = self._tools
         if cell.attempt >= tools.settings.max_attempts:
             left = self._until_retry_s(cell)
@@ -103,62 +97,77 @@ class Launch:
                 return cell, Wait(left, "resting after too many attempts")
         specs = await self._planner.plan(pod)
         tools.observe("launch_requested", since_created_s(pod, tools.clock))
-        short: InsufficientCapacity | None = None
+        refused: list[tuple[LaunchSpec, CloudError]] = []
         for spec in specs:
-            try:
-                cell, instance = await self._launcher.launch(cell, spec)
-            except LaunchFailed as failed:
-                cell = failed.cell
-                if not isinstance(failed.error, CloudError):
-                    raise failed.error from failed
-                if not isinstance(failed.error, InsufficientCapacity):
-                    return await self._failed(cell, pod, failed.error)
-                short = failed.error
-                self._planner.unavailable(spec, short)
-            else:
-                if instance is not None:
-                    return await self._launched(cell, pod, instance)
+            cell, answer = await self._ask(cell, spec)
+            if isinstance(answer, Instance):
+                return await self._launched(cell, pod, answer)
+            if answer is not None:
+                if self._judge(cell, answer).then is not Then.NEXT_OFFER:
+                    return await self._after(cell, pod, spec, answer)
+                self._planner.unavailable(spec, answer)
+                refused.append((spec, answer))
             # The token is spent on an answer without an instance for this cell; the next offer is another launch.
             cell = replace(cell, intent=None)
-        if short is None:
-            return cell, Wait(0.05, "EC2 gave fewer instances than asked for")
-        return await self._resting(cell, pod, short)
+        if not refused:
+            return cell, Wait(_AT_ONCE_S, "EC2 gave others what there was")
+        last = refused[-1][1]
+        return await self._resting(cell, pod, last, rest_s(last), _all_refused(refused))
 
-    async def _failed(self, cell: Cell, pod: Pod, error: CloudError) -> Step:
-        """After an error whose effect is known the intent is taken back; otherwise it stays and is resumed."""
-        if not isinstance(error, (Unreachable, Throttled)):
+    async def _ask(self, cell: Cell, spec: LaunchSpec) -> tuple[Cell, Instance | CloudError | None]:
+        """One offer, for ever fewer cells at once while EC2 refuses them as a whole.
+
+        Returns the instance, or what speaks against the offer; None if it went to others, or was refused to others.
+        """
+        error: CloudError | None = None
+        while not self._planner.left_out(spec):
+            try:
+                return await self._launcher.launch(cell, spec)
+            except LaunchFailed as failed:
+                cell, error = failed.cell, _of_ec2(failed)
+            verdict = self._judge(cell, error)
+            if verdict.then is not Then.SMALLER or verdict.rest_s:
+                break
             cell = replace(cell, intent=None)
-        return await self._resting(cell, pod, error)
-
-    async def _resting(self, cell: Cell, pod: Pod, error: CloudError) -> Step:
-        delay_s = next((s for kind, s in _RETRY_S.items() if isinstance(error, kind)), _DEFAULT_RETRY_S)
-        self._tools.rests.begin(cell.name, delay_s)
-        log.warning("no machine", cell=cell.name, error=str(error), retry_s=delay_s)
-        return await self._refused(cell, pod, error.reason, error.summary, delay_s)
+        return cell, error
 
     async def _resume(self, cell: Cell, pod: Pod, intent: Intent) -> Step:
         spec = await self._planner.replan(pod, intent)
         try:
-            instance = await self._launcher.resume(cell, spec)
-        except (Unreachable, Throttled):
-            raise
-        except InsufficientCapacity as error:
-            if spec is not None:
-                self._planner.unavailable(spec, error)
-            return replace(cell, intent=None), Wait(0.05, "trying the next offer")
-        except CloudError as error:
-            return await self._failed(cell, pod, error)
-        if instance is not None:
-            return await self._launched(cell, pod, instance)
-        if not self._launcher.can_repeat(cell, spec):
-            age_s = (self._tools.clock.now() - intent.requested_at).total_seconds()
-            if age_s < _VISIBLE_AFTER_S:
-                return cell, Wait(
-                    _VISIBLE_AFTER_S - age_s, "looking for the instance of an interrupted launch"
-                )
+            found = await self._launcher.resume(cell, spec)
+        except LaunchFailed as failed:
+            return await self._after(failed.cell, pod, spec, _of_ec2(failed))
+        if found.instance is not None:
+            return await self._launched(cell, pod, found.instance)
+        age_s = (self._tools.clock.now() - intent.requested_at).total_seconds()
+        if not found.sure and age_s < _VISIBLE_AFTER_S:
+            return cell, Wait(_VISIBLE_AFTER_S - age_s, "looking for the instance of an interrupted launch")
         return replace(cell, intent=None, attempt=cell.attempt + 1), Wait(
-            0.05, "the launch brought no instance"
+            _AT_ONCE_S, "the launch brought no instance"
         )
+
+    def _judge(self, cell: Cell, error: CloudError) -> Verdict:
+        count = cell.intent.count if cell.intent else 0
+        return judge(error, count=count, throttled=self._launcher.throttled(cell))
+
+    async def _after(self, cell: Cell, pod: Pod, spec: LaunchSpec | None, error: CloudError) -> Step:
+        """What kip.cells.refusal says to do about it."""
+        verdict = self._judge(cell, error)
+        if verdict.then is not Then.REPEAT:
+            cell = replace(cell, intent=None)
+        if verdict.forget_site:
+            self._planner.forget_site()
+        if verdict.then is Then.NEXT_OFFER and spec is not None:
+            self._planner.unavailable(spec, error)
+            return cell, Wait(_AT_ONCE_S, "trying the next offer")
+        if not verdict.rest_s:
+            return cell, Wait(_AT_ONCE_S, "asking for fewer at once")
+        return await self._resting(cell, pod, error, verdict.rest_s, error.summary)
+
+    async def _resting(self, cell: Cell, pod: Pod, error: CloudError, delay_s: float, message: str) -> Step:
+        self._tools.rests.begin(cell.name, delay_s)
+        log.warning("no machine", cell=cell.name, error=str(error), retry_s=delay_s)
+        return await self._refused(cell, pod, error.reason, message, delay_s)
 
     async def _launched(self, cell: Cell, pod: Pod, instance: Instance) -> Step:
         tools = self._tools
@@ -194,3 +203,16 @@ class Launch:
             return 0.0
         waited = (self._tools.clock.now() - since).total_seconds()
         return retry_delay_s(self._tools, cell) - waited
+
+
+def _of_ec2(failed: LaunchFailed) -> CloudError:
+    """The error, if EC2 has refused; raises any other."""
+    if not isinstance(failed.error, CloudError):
+        raise failed.error from failed
+    return failed.error
+
+
+def _all_refused(refused: list[tuple[LaunchSpec, CloudError]]) -> str:
+    """For people: what was tried, in the words of AWS for the last one."""
+    tried = "; ".join(f"{spec}: {error.code or error.reason}" for spec, error in refused)
+    return f"{refused[-1][1].summary}; tried were {tried}"

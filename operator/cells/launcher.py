@@ -1,22 +1,24 @@
 """Cells that want the same machine are launched by one RunInstances, and never twice.
 
-EC2 admits five RunInstances calls at once and two a second after that, but a thousand instances in one call. So equal
-launches that arrive within a short window share a call. Before it is made, the intent (its client token, the number of
-instances, each cell's index among them) is written to every Cell of the group: a process that dies at any point is
-followed by one that repeats the very same call and gets the very same instances, or that knows it was never made.
+EC2 admits five RunInstances calls at once and two a second after that, but a thousand instances. So equal launches that
+arrive within a short window share a call. Before it is made, the intent (its client token, the number of instances, each
+cell's index among them) is written to every Cell of the group: a process that dies at any point is followed by one that
+repeats the very same call and gets the very same instances, or that knows it was never made.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
 
-from kip.cloud.base import Compute, Instance, LaunchRequest, Market
-from kip.cloud.errors import TokenConflict, Unreachable
+from kip.cells.batchsize import BatchSizes
+from kip.cells.refusal import smaller_helps
+from kip.cells.spec import LaunchSpec
+from kip.cloud.base import Compute, Instance
+from kip.cloud.errors import CloudError, Throttled, TokenConflict, Unreachable
 from kip.kube.errors import KubeError
 from kip.model import names
 from kip.model.cell import Cell, Intent
@@ -27,41 +29,8 @@ log = structlog.get_logger(__name__)
 # Karpenter's CreateFleet batcher waits 35 ms for the next request; ten of that bounds a steady trickle.
 IDLE_WINDOW_S = 0.035
 LONGEST_WINDOW_S = 0.35
-MAX_BATCH = 1000
-
-
-@dataclass(frozen=True)
-class LaunchSpec:
-    """Everything that the cells of one RunInstances call have in common."""
-
-    instance_type: str
-    market: Market
-    subnet_id: str
-    zone: str
-    image_id: str
-    root_device_name: str
-    security_group_ids: tuple[str, ...]
-    user_data: bytes
-    root_volume_gib: int | None = None
-    instance_profile: str | None = None
-    associate_public_ip: bool | None = None
-    hop_limit: int = 1
-
-    def digest(self) -> str:
-        """A short fingerprint of all of it: the same parameters, the same digest."""
-        parts = (
-            self.instance_type,
-            self.market,
-            self.subnet_id,
-            self.image_id,
-            self.root_device_name,
-            ",".join(self.security_group_ids),
-            str(self.root_volume_gib),
-            str(self.instance_profile),
-            str(self.associate_public_ip),
-            str(self.hop_limit),
-        )
-        return hashlib.sha256("\0".join(parts).encode() + b"\0" + self.user_data).hexdigest()[:32]
+# EC2's code for a token that comes back with other parameters: so it was used, and there are instances.
+_MISMATCH = "IdempotentParameterMismatch"
 
 
 class LaunchFailed(Exception):
@@ -71,6 +40,15 @@ class LaunchFailed(Exception):
         super().__init__(str(error))
         self.cell = cell
         self.error = error
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is for an intent."""
+
+    instance: Instance | None
+    sure: bool
+    """False when it was only looked for: a new instance may not show yet."""
 
 
 @dataclass
@@ -88,20 +66,22 @@ class Launcher:
         clock: Clock,
         *,
         save: Callable[[Cell], Awaitable[Cell]],
-        known: Callable[[], Iterable[Cell]],
+        holders: Callable[[str], Collection[str]],
         tags: Mapping[str, str],
         called: str = "Kip cell",
         idle_s: float = IDLE_WINDOW_S,
         longest_s: float = LONGEST_WINDOW_S,
     ) -> None:
-        """`save` writes a Cell, `known` are all there are; `tags` say whose the instances are; `called` is their Name in
-        EC2's console."""
+        """`save` writes a Cell; `holders` are the UIDs of those whose intent has a client token; `tags` say whose the
+        instances are; `called` is their Name in EC2's console."""
         self._compute = compute
         self._clock = clock
         self._save = save
-        self._known = known
+        self._holders = holders
         self._tags = dict(tags)
-        self._called = called
+        self._shown_tags = {**tags, names.TAG_NAME: called}
+        self._sizes = BatchSizes()
+        self._trying = asyncio.Lock()
         self._idle_s = idle_s
         self._longest_s = longest_s
         self._groups: dict[LaunchSpec, list[_Waiting]] = {}
@@ -122,7 +102,11 @@ class Launcher:
             window.add_done_callback(self._windows.discard)
         return await waiting.answer
 
-    def can_repeat(self, cell: Cell, spec: LaunchSpec | None) -> bool:
+    def throttled(self, cell: Cell) -> int:
+        """How often in a row the call of this cell's intent was throttled."""
+        return self._sizes.throttled(cell.intent.client_token) if cell.intent else 0
+
+    def can_repeat(self, cell: Cell, spec: LaunchSpec) -> bool:
         """May the call of this cell's intent be made (again) as it was meant?
 
         Not with other parameters than those of the intent. And not unless every cell of the batch still has it: the
@@ -130,27 +114,37 @@ class Launcher:
         another way, or it was, and its instances can be found.
         """
         intent = cell.intent
-        if intent is None or spec is None or spec.digest() != intent.parameters_sha256:
+        if intent is None or self._digest(spec) != intent.parameters_sha256:
             return False
-        others = sum(c.uid != cell.uid and _token(c) == intent.client_token for c in self._known())
-        return others + 1 >= intent.count
+        return len({cell.uid, *self._holders(intent.client_token)}) >= intent.count
 
-    async def resume(self, cell: Cell, spec: LaunchSpec | None) -> Instance | None:
-        """The instance of an intent whose answer this process has not seen; None if EC2 has none for it.
+    async def resume(self, cell: Cell, spec: LaunchSpec | None) -> Found:
+        """The instance of an intent whose answer this process has not seen.
 
         The call is repeated if it can be; otherwise, or when EC2 refuses the token, the launch's instances are looked for
-        by their tag. Raises CloudError.
+        by their tag. Raises LaunchFailed if the call is refused, CloudError if it is not known what became of it.
         """
-        intent = cell.intent
-        if intent is None:
-            raise ValueError(f"{cell.name} has no intent to resume")
+        intent = _intent(cell)
+        if smaller_helps(Throttled(""), count=intent.count, throttled=self.throttled(cell)):
+            # Others of the batch have taken it back already: it must not be made after all.
+            raise LaunchFailed(
+                cell, Throttled("more instances at once than EC2 admits now", action="RunInstances")
+            )
         if spec is None or not self.can_repeat(cell, spec):
-            return await self._adopt(intent)
+            return Found(await self.find(cell), sure=False)
         try:
-            instances = await self._call(self._request(intent, spec))
-        except TokenConflict:
-            return await self._adopt(intent)
-        return _by_index(instances, intent.index)
+            instances = await self._call(intent, spec)
+        except TokenConflict as error:
+            return Found(await self.find(cell), sure=error.code != _MISMATCH)
+        except CloudError as error:
+            raise LaunchFailed(cell, error) from error
+        return Found(_by_index(instances, intent.index), sure=True)
+
+    async def find(self, cell: Cell) -> Instance | None:
+        """The instance of the cell's intent, as far as EC2 shows it by now; raises CloudError."""
+        intent = _intent(cell)
+        found = await self._compute.describe(tags={**self._tags, names.TAG_LAUNCH: intent.client_token})
+        return _by_index(tuple(found), intent.index)
 
     async def close(self) -> None:
         """Stop; whatever was asked of EC2 is found again by the next process."""
@@ -163,33 +157,51 @@ class Launcher:
         """Collect until nobody comes for a while, then launch; an answer or an error reaches everybody in the group."""
         opened, seen = self._clock.monotonic(), 0
         group = self._groups[spec]
-        while seen != len(group) < MAX_BATCH and self._clock.monotonic() - opened < self._longest_s:
+        while seen != len(group) and self._clock.monotonic() - opened < self._longest_s:
             seen = len(group)
             await self._clock.sleep(self._idle_s)
         del self._groups[spec]
-        for start in range(0, len(group), MAX_BATCH):
-            batch = group[start : start + MAX_BATCH]
-            try:
-                await self._launch_group(batch, spec)
-            except BaseException as error:
-                for waiting in batch:
-                    if not waiting.answer.done():
-                        waiting.answer.set_exception(LaunchFailed(waiting.cell, _as_exception(error)))
-                if not isinstance(error, Exception):
-                    raise
+        try:
+            await self._launch_all(group, spec)
+        except BaseException as error:
+            _fail(group, error)
+            if not isinstance(error, Exception):
+                raise
 
-    async def _launch_group(self, batch: list[_Waiting], spec: LaunchSpec) -> None:
-        batch = await self._write_intents(batch, spec)
-        if not batch:
-            return
-        intent = batch[0].cell.intent
-        if intent is None:
-            raise RuntimeError("an intent was written and is not there")
-        instances = await self._call(self._request(intent, spec))
-        for waiting in batch:
-            index = waiting.cell.intent.index if waiting.cell.intent else -1
+    async def _launch_all(self, group: list[_Waiting], spec: LaunchSpec) -> None:
+        """In batches, side by side; one after the other while it is being found out how much there is."""
+        async with self._trying:
+            while group and self._sizes.cautious(spec):
+                size = self._sizes.of(spec)
+                batch, group = group[:size], group[size:]
+                error = await self._launch_batch(batch, spec)
+                if error is not None and not smaller_helps(error, count=len(batch)):
+                    # It would be the answer to all of them, and cost each batch a call.
+                    _fail(group, error)
+                    return
+        size = self._sizes.of(spec)
+        batches = [group[start : start + size] for start in range(0, len(group), size)]
+        await asyncio.gather(*(self._launch_batch(batch, spec) for batch in batches))
+
+    async def _launch_batch(self, batch: list[_Waiting], spec: LaunchSpec) -> CloudError | None:
+        """One call. What EC2 refused it with is told to the batch, and returned."""
+        try:
+            written = await self._write_intents(batch, spec)
+            if not written:
+                return None
+            instances = await self._call(_intent(written[0].cell), spec)
+        except BaseException as error:
+            _fail(batch, error)
+            if isinstance(error, CloudError):
+                return error
+            if not isinstance(error, Exception):
+                raise
+            return None
+        for waiting in written:
             if not waiting.answer.done():
-                waiting.answer.set_result((waiting.cell, _by_index(instances, index)))
+                instance = _by_index(instances, _intent(waiting.cell).index)
+                waiting.answer.set_result((waiting.cell, instance))
+        return None
 
     async def _write_intents(self, batch: list[_Waiting], spec: LaunchSpec) -> list[_Waiting]:
         """Write the intent to every Cell; those that cannot be written leave, and the rest form a new group."""
@@ -218,7 +230,8 @@ class Launcher:
 
     def _intents(self, batch: list[_Waiting], spec: LaunchSpec) -> list[Intent]:
         cells = [(w.cell.uid, w.cell.launches + 1) for w in batch]
-        token = names.client_token(cells=cells, parameters=spec.digest())
+        digest = self._digest(spec)
+        token = names.client_token(cells=cells, parameters=digest)
         return [
             Intent(
                 client_token=token,
@@ -230,58 +243,52 @@ class Launcher:
                 zone=spec.zone,
                 market=spec.market,
                 image_id=spec.image_id,
-                parameters_sha256=spec.digest(),
+                parameters_sha256=digest,
                 requested_at=self._clock.now(),
             )
             for index, waiting in enumerate(batch)
         ]
 
-    def _request(self, intent: Intent, spec: LaunchSpec) -> LaunchRequest:
-        return LaunchRequest(
-            client_token=intent.client_token,
-            count=intent.count,
-            instance_type=spec.instance_type,
-            image_id=spec.image_id,
-            subnet_id=spec.subnet_id,
-            security_group_ids=spec.security_group_ids,
-            user_data=spec.user_data,
-            market=spec.market,
-            root_volume_gib=spec.root_volume_gib,
-            root_device_name=spec.root_device_name,
-            instance_profile=spec.instance_profile,
-            associate_public_ip=spec.associate_public_ip,
-            hop_limit=spec.hop_limit,
-            tags={
-                **self._tags,
-                names.TAG_LAUNCH: intent.client_token,
-                names.TAG_NAME: self._called,
-            },
-        )
+    def _digest(self, spec: LaunchSpec) -> str:
+        return spec.digest(self._shown_tags)
 
-    async def _call(self, request: LaunchRequest) -> tuple[Instance, ...]:
+    async def _call(self, intent: Intent, spec: LaunchSpec) -> tuple[Instance, ...]:
         """One call in flight for each token: cells that resume the same launch share its answer."""
-        task = self._calls.get(request.client_token)
+        token = intent.client_token
+        task = self._calls.get(token)
         if task is None:
-            task = asyncio.create_task(self._compute.launch(request), name="RunInstances")
-            self._calls[request.client_token] = task
-            task.add_done_callback(lambda _: self._calls.pop(request.client_token, None))
+            task = asyncio.create_task(self._run_instances(intent, spec), name="RunInstances")
+            self._calls[token] = task
+            task.add_done_callback(lambda _: self._calls.pop(token, None))
         # Shielded: one cell that is given up must not cancel what others wait for.
         return await asyncio.shield(task)
 
-    async def _adopt(self, intent: Intent) -> Instance | None:
-        found = await self._compute.describe(tags={**self._tags, names.TAG_LAUNCH: intent.client_token})
-        return _by_index(tuple(found), intent.index)
+    async def _run_instances(self, intent: Intent, spec: LaunchSpec) -> tuple[Instance, ...]:
+        tags = {**self._shown_tags, names.TAG_LAUNCH: intent.client_token}
+        request = spec.request(client_token=intent.client_token, count=intent.count, tags=tags)
+        try:
+            instances = await self._compute.launch(request)
+        except CloudError as error:
+            self._sizes.refused(error, intent, spec)
+            raise
+        self._sizes.granted(intent, spec)
+        return instances
 
 
-def _token(cell: Cell) -> str | None:
-    return cell.intent.client_token if cell.intent else None
+def _intent(cell: Cell) -> Intent:
+    if cell.intent is None:
+        raise ValueError(f"{cell.name} has no intent")
+    return cell.intent
 
 
 def _by_index(instances: tuple[Instance, ...], index: int) -> Instance | None:
     return next((i for i in instances if i.launch_index == index and not i.gone), None)
 
 
-def _as_exception(error: BaseException) -> Exception:
-    if isinstance(error, Exception):
-        return error
-    return Unreachable("the operator stopped while the launch was under way")
+def _fail(group: list[_Waiting], error: BaseException) -> None:
+    """Tell those who wait that there is no instance for them."""
+    if not isinstance(error, Exception):
+        error = Unreachable("the operator stopped while the launch was under way")
+    for waiting in group:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(LaunchFailed(waiting.cell, error))

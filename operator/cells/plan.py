@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import structlog
 
 from kip.cells.launch import NoOffer
-from kip.cells.launcher import LaunchSpec
 from kip.cells.site import Site, Sites
+from kip.cells.spec import LaunchSpec
 from kip.cells.stages import Pod
 from kip.cloud import catalogue
 from kip.cloud.base import Market, Subnet
-from kip.cloud.errors import InsufficientCapacity
+from kip.cloud.errors import CloudError, InvalidRequest, NotFound, SubnetFull
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.model.cell import Intent
 from kip.model.instance_type import InstanceType
@@ -62,7 +62,7 @@ class SelectingPlanner:
         """What to ask EC2 for, best first; raises NoOffer, CloudError."""
         needs = _requirements(pod)
         site = await self._sites.current()
-        subnets = _by_zone(site)
+        subnets = _by_zone(site, self._unavailable.subnets())
         constraints = Constraints(
             zones=tuple(subnets),
             default_instance_type=self._options.default_instance_type,
@@ -75,7 +75,15 @@ class SelectingPlanner:
         return tuple([await self._spec(needs, offer, site, subnets[offer.zone]) for offer in choice.offers])
 
     async def replan(self, pod: Pod, intent: Intent) -> LaunchSpec | None:
-        """The request that led to this intent, if its type and subnet still exist; raises CloudError."""
+        """The request that led to this intent, if it can still be made in the same way; raises CloudError."""
+        try:
+            return await self._again(pod, intent)
+        except (NoOffer, InvalidRequest, NotFound) as error:
+            # Somebody has changed an annotation or the configuration since: what was launched can still be looked for.
+            log.info("a launch cannot be repeated", pod=pod["metadata"]["name"], error=str(error))
+            return None
+
+    async def _again(self, pod: Pod, intent: Intent) -> LaunchSpec | None:
         site = await self._sites.current()
         subnet = next((s for s in site.subnets if s.id == intent.subnet_id), None)
         kind = self._types.get(intent.instance_type)
@@ -85,9 +93,22 @@ class SelectingPlanner:
         offer = Offer(kind, subnet.zone, market, None)
         return await self._spec(_requirements(pod), offer, site, subnet)
 
-    def unavailable(self, spec: LaunchSpec, error: InsufficientCapacity) -> None:
-        """Leave this offer out for a while."""
-        self._unavailable.mark(spec.instance_type, spec.zone, spec.market, str(error))
+    def unavailable(self, spec: LaunchSpec, error: CloudError) -> None:
+        """Leave this offer out for a while, or its subnet for every machine."""
+        if isinstance(error, SubnetFull):
+            self._unavailable.mark_subnet(spec.subnet_id, error.summary)
+        else:
+            self._unavailable.mark(spec.instance_type, spec.zone, spec.market, str(error))
+
+    def left_out(self, spec: LaunchSpec) -> bool:
+        """Was this refused lately, to whomever?"""
+        if spec.subnet_id in self._unavailable.subnets():
+            return True
+        return self._unavailable.why(spec.instance_type, spec.zone, spec.market) is not None
+
+    def forget_site(self) -> None:
+        """Look again before the next plan."""
+        self._sites.forget()
 
     def price(self, instance_type: str, market: Market) -> str | None:
         """US dollars an hour as text; None when it is not known: spot prices are not in the catalogue."""
@@ -137,10 +158,17 @@ def _requirements(pod: Pod) -> Requirements:
         raise NoOffer(str(error), reason="InvalidAnnotation") from error
 
 
-def _by_zone(site: Site) -> dict[str, Subnet]:
-    """One subnet for each zone: the one with most free addresses. Zones with more room come first."""
+def _by_zone(site: Site, full: Mapping[str, str]) -> dict[str, Subnet]:
+    """One subnet for each zone: the one with most free addresses. Zones with more room come first; raises NoOffer.
+
+    `full` are subnets without a free address, and EC2's words for it.
+    """
     roomy = sorted(site.subnets, key=lambda s: (-s.free_addresses, s.id))
     found: dict[str, Subnet] = {}
     for subnet in roomy:
-        found.setdefault(subnet.zone, subnet)
+        if subnet.id not in full:
+            found.setdefault(subnet.zone, subnet)
+    if not found:
+        words = "; ".join(f"{s.id}: {full[s.id]}" for s in roomy)
+        raise NoOffer(f"every subnet of cells is full: {words}", reason=SubnetFull.reason)
     return found

@@ -20,6 +20,8 @@ from kip.cloud.errors import (
 NOT_TOGETHER = "InvalidParameterCombination"
 #: A launch throttled so often in a row wants more tokens than come in.
 _TOO_LARGE_AFTER = 2
+# A thousand cells behind an empty bucket wait for minutes, and each look at one costs the process a millisecond.
+_BEHIND_OTHERS_S = 5.0
 
 
 class Then(Enum):
@@ -61,7 +63,12 @@ _VERDICTS: tuple[tuple[type[CloudError], Verdict], ...] = (
 
 
 def judge(error: CloudError, *, count: int = 1, throttled: int = 0) -> Verdict:
-    """What to do about a refused launch of `count` instances that was throttled `throttled` times in a row."""
+    """What to do about a refused launch of `count` instances that was throttled `throttled` times in a row.
+
+    `count` is 0 for a cell that was not even asked for, because others had just been refused.
+    """
+    if count == 0 and isinstance(error, Throttled):
+        return Verdict(Then.REST, _BEHIND_OTHERS_S)
     if smaller_helps(error, count=count, throttled=throttled):
         # A throttled call wants tokens that come with time; a quota may have room for fewer right now.
         return Verdict(Then.SMALLER, 1.0 if isinstance(error, Throttled) else 0.0)

@@ -6,7 +6,7 @@ with itself; one that has lost the Lease without knowing yet is refused by the A
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -32,6 +32,7 @@ class Cells:
         self._client = client
         self._node = node
         self._by_pod: dict[str, Cell] = {}
+        self._by_token: dict[str, set[str]] = {}
         self._released: dict[str, None] = {}
         self.unreadable: set[str] = set()
         """Names of Cells that could not be made sense of: whose instances they have is not known."""
@@ -48,6 +49,25 @@ class Cells:
     def all(self) -> list[Cell]:
         return list(self._by_pod.values())
 
+    def holders(self, client_token: str) -> Collection[str]:
+        """UIDs of the Cells whose intent has this client token."""
+        return self._by_token.get(client_token, frozenset())
+
+    def _keep(self, cell: Cell) -> None:
+        self._drop(cell.pod_uid)
+        self._by_pod[cell.pod_uid] = cell
+        if cell.intent is not None:
+            self._by_token.setdefault(cell.intent.client_token, set()).add(cell.uid)
+
+    def _drop(self, pod_uid: str) -> None:
+        cell = self._by_pod.pop(pod_uid, None)
+        if cell is None or cell.intent is None:
+            return
+        holders = self._by_token[cell.intent.client_token]
+        holders.discard(cell.uid)
+        if not holders:
+            del self._by_token[cell.intent.client_token]
+
     def put(self, obj: Mapping[str, Any]) -> Cell:
         """Take an object that was read or written, unless a newer version is known."""
         cell = Cell.from_object(obj)
@@ -60,7 +80,7 @@ class Cells:
             and int(known.resource_version) >= int(cell.resource_version)
         ):
             return known
-        self._by_pod[cell.pod_uid] = cell
+        self._keep(cell)
         self.unreadable.discard(cell.name)
         return cell
 
@@ -80,7 +100,7 @@ class Cells:
         pod_uid = str((obj.get("spec") or {}).get("podUID"))
         known = self._by_pod.get(pod_uid)
         if known is not None and known.uid == obj["metadata"]["uid"]:
-            del self._by_pod[pod_uid]
+            self._drop(pod_uid)
         return pod_uid
 
     async def refresh(self) -> list[Cell]:
@@ -99,7 +119,7 @@ class Cells:
             if known is None or known.name in self.unreadable:
                 continue
             if int(known.resource_version) <= int(listed.resource_version):
-                del self._by_pod[pod_uid]
+                self._drop(pod_uid)
         self.synced = True
         return cells
 
@@ -136,7 +156,7 @@ class Cells:
             pass
         known = self._by_pod.get(cell.pod_uid)
         if known is not None and known.uid == cell.uid:
-            del self._by_pod[cell.pod_uid]
+            self._drop(cell.pod_uid)
         self._released[cell.uid] = None
         if len(self._released) > _REMEMBERED:
             del self._released[next(iter(self._released))]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
+
+import structlog
 
 from kip.cloud.base import Image, Images, ImageSpec, Network, Subnet
-from kip.cloud.errors import CloudError, InvalidRequest, NotFound
+from kip.cloud.errors import CloudError, InvalidRequest, NotFound, Throttled, Unreachable
 from kip.model.clock import Clock
+
+log = structlog.get_logger(__name__)
 
 Found = TypeVar("Found")
 
@@ -17,6 +21,8 @@ Found = TypeVar("Found")
 _FRESH_S = 60.0
 _IMAGE_FRESH_S = 600.0
 _FAILED_FRESH_S = 2.0
+# What was found is still good while AWS cannot be asked; RunInstances may work all the same, being throttled apart.
+_STALE_S = 900.0
 
 # AWS names its EKS images so: https://docs.aws.amazon.com/eks/latest/userguide/eks-optimized-ami.html
 _EKS_IMAGE_OWNER = "amazon"
@@ -47,6 +53,12 @@ class Site:
     user_data: bytes
 
 
+@dataclass(frozen=True)
+class _Known(Generic[Found]):
+    value: Found
+    since: float
+
+
 class Sites:
     """Finds the site once for all who ask at the same time; raises CloudError to each of them."""
 
@@ -66,29 +78,51 @@ class Sites:
         self._options = options
         self._user_data = user_data
         self._lock = asyncio.Lock()
-        self._site: Site | None = None
-        self._found_at = 0.0
-        self._image: dict[str, tuple[float, Image]] = {}
+        self._site: _Known[Site] | None = None
+        self._image: dict[str, _Known[Image]] = {}
         self._failed: dict[str, tuple[float, CloudError]] = {}
 
     async def current(self) -> Site:
-        """The site as it was at most a minute ago; raises CloudError."""
+        """The site as it was at most a minute ago, or a while if AWS cannot be asked now; raises CloudError."""
         async with self._lock:
-            now = self._clock.monotonic()
-            if self._site is None or now - self._found_at > _FRESH_S:
-                self._site = await self._asked("site", self._find)
-                self._found_at = now
-            return self._site
+            self._site = await self._fresh("site", self._site, _FRESH_S, self._find)
+            return self._site.value
 
     async def image(self, architecture: str) -> Image:
         """The machine image for `amd64` or `arm64`; raises CloudError."""
         async with self._lock:
-            now = self._clock.monotonic()
-            known = self._image.get(architecture)
-            if known is None or now - known[0] > _IMAGE_FRESH_S:
-                image = await self._asked(architecture, lambda: self._find_image(architecture))
-                known = self._image[architecture] = (now, image)
-            return known[1]
+            known = await self._fresh(
+                architecture,
+                self._image.get(architecture),
+                _IMAGE_FRESH_S,
+                lambda: self._find_image(architecture),
+            )
+            self._image[architecture] = known
+            return known.value
+
+    def forget(self) -> None:
+        """Something of it does not exist any more: ask again whoever comes next."""
+        self._site = None
+        self._image.clear()
+
+    async def _fresh(
+        self,
+        what: str,
+        known: _Known[Found] | None,
+        fresh_s: float,
+        find: Callable[[], Awaitable[Found]],
+    ) -> _Known[Found]:
+        """What is known if that is fresh, else what AWS says now; raises CloudError."""
+        now = self._clock.monotonic()
+        if known is not None and now - known.since <= fresh_s:
+            return known
+        try:
+            return _Known(await self._asked(what, find), now)
+        except (Throttled, Unreachable) as error:
+            if known is None or now - known.since > _STALE_S:
+                raise
+            log.debug("AWS cannot be asked; what was found before counts", what=what, error=str(error))
+            return known
 
     async def _asked(self, what: str, find: Callable[[], Awaitable[Found]]) -> Found:
         """An answer of AWS. An error is the answer to all who stand in line for it: each would wait as long again."""
@@ -133,6 +167,11 @@ class Sites:
             raise NotFound(f"no subnets in {options.vpc_id or 'the default VPC'}; set cloud.aws.subnetID")
         if len({subnet.vpc_id for subnet in found}) > 1:
             raise InvalidRequest("cloud.aws.subnetID: all subnets must be in one VPC")
+        if options.vpc_id not in (None, "default", found[0].vpc_id):
+            raise InvalidRequest(
+                f"cloud.aws.subnetID {', '.join(s.id for s in found)} is in {found[0].vpc_id}, "
+                f"cloud.aws.vpcID says {options.vpc_id}: set one of them only, or both to the same"
+            )
         return tuple(found)
 
 

@@ -52,7 +52,7 @@ class Terminate:
     async def _find_launched(self, cell: Cell) -> Cell:
         """An intent without an answer: an instance may have been launched for it. What cannot be found now is found
         by the sweep, because no Cell will claim it."""
-        instance = await self._launcher.resume(cell, None)
+        instance = await self._launcher.find(cell)
         if instance is None:
             return cell
         return replace(cell, instance_id=instance.id, address=instance.private_ip, zone=instance.zone)

@@ -169,7 +169,8 @@ class Compute(Protocol):
 
         Raises:
             InsufficientCapacity: AWS has not one such machine now.
-            QuotaExceeded: a limit of the account or subnet is reached.
+            QuotaExceeded: a limit of the account does not admit `count` more.
+            SubnetFull: the subnet has no address left.
             TokenConflict: the token was used with other parameters, or its instances are terminated.
             InvalidRequest: AWS refuses a parameter; repeating it changes nothing.
             NotAuthorized, Throttled, Unreachable, CloudError.

@@ -47,9 +47,15 @@ class Throttled(CloudError):
 
 
 class QuotaExceeded(CloudError):
-    """A limit of the account, VPC or subnet is reached: wait for room, tell people."""
+    """A limit of the account or VPC is reached: ask for less or for something else, wait for room, tell people."""
 
     reason = "QuotaExceeded"
+
+
+class SubnetFull(QuotaExceeded):
+    """A subnet has not enough free addresses for all that was asked for: take another one, or ask for fewer."""
+
+    reason = "SubnetFull"
 
 
 class NotAuthorized(CloudError):
@@ -142,10 +148,10 @@ _BY_CODE: dict[str, type[CloudError]] = {
             "VcpuLimitExceeded",
             "MaxSpotInstanceCountExceeded",
             "SpotInstanceCountLimitExceeded",
-            "InsufficientFreeAddressesInSubnet",
         ),
         QuotaExceeded,
     ),
+    "InsufficientFreeAddressesInSubnet": SubnetFull,
     **dict.fromkeys(
         (
             "UnauthorizedOperation",

@@ -1,7 +1,7 @@
 """A cloud in memory that behaves: it keeps count of what was asked, runs out of capacity and fails on request.
 
 It passes the same contract suite as `kip.cloud.ec2`; what it can do beyond is for tests that need it: `fail`,
-`capacity`, `boot_delay`, `unlisted`, `protected`, `calls`, `reset`.
+`capacity`, `quota`, `boot_delay`, `unlisted`, `protected`, `calls`, `reset`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from kip.cloud.errors import (
     InvalidRequest,
     NotFound,
     QuotaExceeded,
+    SubnetFull,
     TokenConflict,
 )
 from kip.cloud.fake_site import AddressPool, eks_images, subnets_of
@@ -73,6 +74,8 @@ class FakeCloud:
         self.boot_delay = 0.0
         #: Instances left of (type, zone, market); what is not named has no limit.
         self.capacity: dict[tuple[str, str, Market], int] = {}
+        #: Instances that may live in a zone; a launch of more is refused as a whole, as by an account's quota.
+        self.quota: dict[str, int] = {}
         #: Instances that a listing leaves out, as if somebody had taken their tags away; asked for by ID they are there.
         self.unlisted: set[str] = set()
         #: Instances that TerminateInstances refuses to end.
@@ -226,6 +229,7 @@ class FakeCloud:
     def _run(self, request: LaunchRequest) -> tuple[str, ...]:
         pool = self._pool(request.subnet_id)
         self._check_references(request)
+        self._check_quota(request, pool.subnet.zone)
         wanted = min(request.count, self._room(request, pool))
         granted = self._take_capacity(request, pool.subnet.zone, wanted)
         ids = tuple(self._boot(request, pool, index) for index in range(granted))
@@ -249,6 +253,15 @@ class FakeCloud:
                     f"no security group {group}", action="RunInstances", code="InvalidGroup.NotFound"
                 )
 
+    def _check_quota(self, request: LaunchRequest, zone: str) -> None:
+        living = sum(1 for instance in self.all() if instance.zone == zone and not instance.gone)
+        if zone in self.quota and living + request.count > self.quota[zone]:
+            raise QuotaExceeded(
+                "You have requested more vCPU capacity than your current vCPU limit allows.",
+                action="RunInstances",
+                code="VcpuLimitExceeded",
+            )
+
     def _take_capacity(self, request: LaunchRequest, zone: str, wanted: int) -> int:
         offering = (request.instance_type, zone, request.market)
         if offering not in self.capacity:
@@ -266,7 +279,7 @@ class FakeCloud:
     def _room(self, request: LaunchRequest, pool: AddressPool) -> int:
         room = pool.subnet.free_addresses // (1 + request.secondary_private_ips)
         if not room:
-            raise QuotaExceeded(
+            raise SubnetFull(
                 f"no free addresses in {pool.subnet.id}",
                 action="RunInstances",
                 code="InsufficientFreeAddressesInSubnet",

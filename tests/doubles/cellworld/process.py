@@ -311,7 +311,7 @@ class Process:
         self.pods = PodStore()
         self.cells = Cells(api, node)
         self.fleet = Fleet(compute, clock, tags=tags)
-        self.launcher = Launcher(compute, clock, save=self.cells.save, known=self.cells.all, tags=tags)
+        self.launcher = Launcher(compute, clock, save=self.cells.save, holders=self.cells.holders, tags=tags)
         self.tunnels = Tunnels(self)
         self.links = Links(
             self.tunnels,
@@ -356,7 +356,7 @@ class Process:
         sites = Sites(cloud, cloud, self.clock, options, user_data=lambda cidrs: b"#cloud-config\n{}")
         planner = SelectingPlanner(
             sites,
-            UnavailableOfferings(),
+            UnavailableOfferings(clock=self.clock),
             PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0),
         )
         self.lifecycle = Lifecycle(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from cellworld.world import PATIENCE_S, World
 
 from kip.cells.repository import CELLS_PATH
-from kip.cloud.errors import InsufficientCapacity, NotAuthorized, Unreachable
+from kip.cloud.errors import InsufficientCapacity, NotAuthorized, Throttled, Unreachable
 
 Scenario = Callable[[World], Awaitable[None]]
 
@@ -52,6 +52,36 @@ async def capacity_elsewhere(world: World) -> None:
     await world.pod("web")
     await world.until("running", lambda: world.serving("web"))
     await world.until("one instance each", world.one_instance_each)
+
+
+async def a_quota_in_one_zone(world: World) -> None:
+    """Two are refused, one is granted, the other one goes to the next zone."""
+    world.cloud.quota["us-east-1a"] = 1
+    await world.pod("web-0")
+    await world.pod("web-1")
+    await world.until("running", lambda: world.serving("web-0", "web-1"))
+    await world.until("one instance each", world.one_instance_each)
+
+
+async def too_many_at_once(world: World) -> None:
+    """The call for both is throttled until it is taken back."""
+    world.cloud.fail("RunInstances", Throttled("Request limit exceeded."), times=2)
+    await world.pod("web-0")
+    await world.pod("web-1")
+    await world.until("running", lambda: world.serving("web-0", "web-1"))
+    await world.until("one instance each", world.one_instance_each)
+
+
+async def an_end_refused_at_first(world: World) -> None:
+    """A person has protected the machine, and changes their mind."""
+    await world.pod("job")
+    await world.until("launched", lambda: bool(world.live()))
+    world.cloud.protected.add(world.live()[0].id)
+    await world.until("done", lambda: _done(world, "job"))
+    await world.let_pass(5)
+    world.cloud.protected.clear()
+    await world.until("gone", world.empty)
+    assert await world.phase("job") == "Succeeded"
 
 
 async def not_allowed_at_first(world: World) -> None:
@@ -154,6 +184,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     a_job,
     the_answer_is_lost,
     capacity_elsewhere,
+    a_quota_in_one_zone,
+    too_many_at_once,
+    an_end_refused_at_first,
     not_allowed_at_first,
     the_machine_is_lost,
     the_machine_is_stopped,

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import replace
 
 import pytest
 
-from kip.cells.launcher import Launcher, LaunchFailed, LaunchSpec
-from kip.cloud.errors import InsufficientCapacity, Unreachable
+from kip.cells.launcher import Found, Launcher, LaunchFailed
+from kip.cells.spec import LaunchSpec
+from kip.cloud.errors import (
+    InsufficientCapacity,
+    InvalidRequest,
+    QuotaExceeded,
+    Throttled,
+    TokenConflict,
+    Unreachable,
+)
 from kip.cloud.fake import FakeCloud
 from kip.kube.errors import NotFound
 from kip.model import names
@@ -42,8 +51,11 @@ class World:
 
     def restart(self) -> Launcher:
         """A new process: nothing in memory."""
-        self.launcher = Launcher(self.cloud, self.clock, save=self.save, known=self.written.values, tags=TAGS)
+        self.launcher = Launcher(self.cloud, self.clock, save=self.save, holders=self.holders, tags=TAGS)
         return self.launcher
+
+    def holders(self, token: str) -> set[str]:
+        return {c.uid for c in self.written.values() if c.intent and c.intent.client_token == token}
 
     async def spec(self, **changes: object) -> LaunchSpec:
         subnet = (await self.cloud.subnets())[0]
@@ -151,7 +163,9 @@ async def test_a_lost_answer_is_asked_for_again_by_another_process_without_a_sec
     answers = await world.launch(*((a_cell(f"u{i}"), spec) for i in range(3)))
     assert all(isinstance(a, LaunchFailed) and isinstance(a.error, Unreachable) for a in answers)
     launcher = world.restart()
-    instances = await asyncio.gather(*(launcher.resume(c, spec) for c in world.written.values()))
+    found = await asyncio.gather(*(launcher.resume(c, spec) for c in world.written.values()))
+    instances = [f.instance for f in found]
+    assert all(f.sure for f in found)
     assert len({i.id for i in instances}) == 3
     assert len(world.cloud.all()) == 3
     assert [i.launch_index for i in instances] == [c.intent.index for c in world.written.values()]
@@ -172,7 +186,7 @@ async def test_with_a_changed_configuration_the_launched_instances_are_found_by_
     await world.launch((a_cell("a"), spec), (a_cell("b"), spec))
     launcher = world.restart()
     changed = replace(spec, user_data=b"#cloud-config\n{'new': true}")
-    instances = [await launcher.resume(c, changed) for c in world.written.values()]
+    instances = [(await launcher.resume(c, changed)).instance for c in world.written.values()]
     assert {i.id for i in instances} == {i.id for i in world.cloud.all()}
     assert len(world.cloud.called("RunInstances")) == 1
 
@@ -182,7 +196,7 @@ async def test_an_instance_that_ended_meanwhile_is_not_adopted(world):
     world.cloud.fail("RunInstances", Unreachable("timed out"), after=True)
     await world.launch((a_cell("a"), spec))
     world.cloud.set_state(world.cloud.all()[0].id, "terminated")
-    assert await world.restart().resume(world.written["kip-a"], spec) is None
+    assert (await world.restart().resume(world.written["kip-a"], spec)).instance is None
 
 
 async def test_another_launch_of_the_same_cell_has_another_token(world):
@@ -213,7 +227,7 @@ async def test_a_launch_whose_intents_were_not_all_written_is_never_made(world):
     del world.written["kip-u1"], world.written["kip-u2"]
     launcher, survivor = world.restart(), world.written["kip-u0"]
     assert not launcher.can_repeat(survivor, spec)
-    assert await launcher.resume(survivor, spec) is None
+    assert await launcher.resume(survivor, spec) == Found(None, sure=False)
     assert world.cloud.all() == []
 
 
@@ -223,7 +237,7 @@ async def test_a_launch_that_was_made_is_found_though_one_of_its_cells_has_gone(
     await world.launch(*((a_cell(f"u{i}"), spec) for i in range(3)))
     del world.written["kip-u1"]
     launcher = world.restart()
-    instance = await launcher.resume(world.written["kip-u2"], spec)
+    instance = (await launcher.resume(world.written["kip-u2"], spec)).instance
     assert instance is not None
     assert instance.launch_index == 2
     assert len(world.cloud.called("RunInstances")) == 1
@@ -254,3 +268,138 @@ async def test_a_cell_that_went_away_while_its_intent_was_written_is_no_failure_
     await world.clock.advance(2)
     _, instance = await tasks[0]
     assert instance is not None
+
+
+# Batches that EC2 refuses as a whole.
+
+
+def counts(world) -> list[int]:
+    return [call.subject.count for call in world.cloud.called("RunInstances")]
+
+
+async def test_a_large_group_is_asked_for_in_batches_side_by_side(world):
+    spec = await world.spec()
+    launch, under_way, most = world.cloud.launch, 0, 0
+
+    async def slow(request):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return await launch(request)
+
+    world.cloud.launch = slow
+    answers = await world.launch(*((a_cell(f"u{i}"), spec) for i in range(250)))
+    assert counts(world) == [100, 100, 50]
+    assert len({instance.id for _, instance in answers}) == 250
+    assert most == 3
+
+
+async def test_after_a_quota_has_refused_a_batch_the_next_ones_are_smaller_and_grow_again(world):
+    spec = await world.spec()
+    world.cloud.quota[spec.zone] = 40
+    answers = await world.launch(*((a_cell(f"u{i}"), spec) for i in range(100)))
+    while refused := [
+        a for a in answers if isinstance(a, LaunchFailed) and getattr(a.cell.intent, "count", 0) > 1
+    ]:
+        answers = await world.launch(*((replace(f.cell, intent=None), spec) for f in refused))
+    assert counts(world)[:4] == [100, 50, 25, 25], "one at a time"
+    assert len(world.cloud.all()) == 40
+    assert len(counts(world)) < 20
+    del world.cloud.quota[spec.zone]
+    before = len(counts(world))
+    more = await world.launch(*((a_cell(f"m{i}"), spec) for i in range(100)))
+    grown = counts(world)[before:]
+    assert all(later == 2 * earlier for earlier, later in itertools.pairwise(grown[:-1]))
+    assert len({instance.id for _, instance in more}) == 100
+
+
+async def test_where_not_even_one_is_granted_the_others_of_the_group_are_told_without_a_call(world):
+    spec = await world.spec()
+    world.cloud.quota[spec.zone] = 0
+    waiting = [a_cell(f"u{i}") for i in range(100)]
+    for _ in range(8):
+        failed = await world.launch(*((c, spec) for c in waiting))
+        assert all(isinstance(f.error, QuotaExceeded) for f in failed)
+        waiting = [replace(f.cell, intent=None) for f in failed]
+    assert counts(world)[:7] == [100, 50, 25, 12, 6, 3, 1]
+    assert len(counts(world)) <= 20
+    assert counts(world)[-1] == 1
+
+
+async def test_a_launch_throttled_twice_in_a_row_is_never_made_again_and_the_next_one_is_smaller(world):
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Throttled("Request limit exceeded."), times=2)
+    failed = await world.launch(*((a_cell(f"u{i}"), spec) for i in range(10)))
+    cells = [f.cell for f in failed]
+    assert world.launcher.throttled(cells[0]) == 1
+    again = await asyncio.gather(*(world.launcher.resume(c, spec) for c in cells[:9]), return_exceptions=True)
+    assert all(isinstance(f, LaunchFailed) and isinstance(f.error, Throttled) for f in again)
+    assert world.launcher.throttled(cells[0]) == 2
+    with pytest.raises(LaunchFailed) as late:
+        await world.launcher.resume(cells[9], spec)
+    assert isinstance(late.value.error, Throttled), "the others have taken it back"
+    assert counts(world) == [10, 10]
+    answers = await world.launch(*((replace(c, intent=None), spec) for c in cells))
+    assert counts(world)[2:] == [5, 5]
+    assert len({instance.id for _, instance in answers}) == 10
+
+
+async def test_a_throttled_launch_of_one_is_repeated_with_its_token(world):
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Throttled("Request limit exceeded."), times=5)
+    [failed] = await world.launch((a_cell("a"), spec))
+    for _ in range(4):
+        with pytest.raises(LaunchFailed):
+            await world.launcher.resume(failed.cell, spec)
+    found = await world.launcher.resume(failed.cell, spec)
+    assert found.sure
+    assert found.instance.client_token == failed.cell.intent.client_token
+
+
+async def test_where_ec2_forbids_the_combination_for_several_they_are_asked_for_one_by_one(world):
+    spec = await world.spec()
+    launch = world.cloud.launch
+
+    async def only_one(request):
+        if request.count > 1:
+            raise InvalidRequest("secondary addresses", code="InvalidParameterCombination")
+        return await launch(request)
+
+    world.cloud.launch = only_one
+    failed = await world.launch(*((a_cell(f"u{i}"), spec) for i in range(3)))
+    assert {f.cell.intent.count for f in failed} == {3}
+    answers = await world.launch(*((replace(f.cell, intent=None), spec) for f in failed))
+    assert counts(world) == [1, 1, 1]
+    assert len({instance.id for _, instance in answers}) == 3
+    await world.launch(*((a_cell(f"v{i}"), spec) for i in range(3)))
+    assert counts(world) == [1] * 6, "for the life of this process"
+
+
+async def test_other_tags_are_other_parameters(world):
+    """EC2 refuses a token that comes back with another Name; it must not be sent."""
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Unreachable("timed out"), after=True)
+    await world.launch((a_cell("a"), spec))
+    [cell] = world.written.values()
+    renamed = Launcher(
+        world.cloud, world.clock, save=world.save, holders=world.holders, tags=TAGS, called="another name"
+    )
+    assert not renamed.can_repeat(cell, spec)
+    found = await renamed.resume(cell, spec)
+    assert found.instance is not None
+    assert len(counts(world)) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "sure"), [("IdempotentParameterMismatch", False), ("IdempotentInstanceTerminated", True)]
+)
+async def test_a_token_that_was_used_with_other_parameters_has_instances_that_may_not_show_yet(
+    world, code, sure
+):
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Unreachable("timed out"))
+    await world.launch((a_cell("a"), spec))
+    world.cloud.fail("RunInstances", TokenConflict("refused", code=code))
+    assert await world.launcher.resume(world.written["kip-a"], spec) == Found(None, sure=sure)

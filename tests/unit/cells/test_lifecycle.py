@@ -8,7 +8,7 @@ import pytest
 from cellworld.scenarios import SCENARIOS
 
 from kip.cells.repository import CELLS_PATH
-from kip.cloud.errors import NotAuthorized, Unreachable
+from kip.cloud.errors import NotAuthorized, SubnetFull, Throttled, TokenConflict, Unreachable
 
 
 def writes_since(world, number: int) -> list[str]:
@@ -144,13 +144,116 @@ async def test_a_hundred_pods_that_fit_no_machine_say_so_once_and_cost_no_cell(w
     assert pod["status"]["reason"] == "NoInstanceFits"
 
 
+async def test_a_quota_in_one_zone_sends_a_burst_of_pods_to_the_next_one(world):
+    world.cloud.quota = {"us-east-1a": 5}
+    world.begin()
+    names = [f"web-{number}" for number in range(30)]
+    for name in names:
+        await world.pod(name)
+    await world.until("running", lambda: world.serving(*names), seconds=20)
+    assert len(world.cloud.called("RunInstances")) < 25
+    assert sum(1 for i in world.live() if i.zone == "us-east-1a") <= 5
+
+
+async def test_when_all_is_refused_people_see_what_was_tried(world):
+    world.cloud.quota = {"us-east-1a": 0, "us-east-1b": 0}
+    world.begin()
+    await world.pod("web")
+    await world.let_pass(20)
+    [told, *_] = await world.events("QuotaExceeded")
+    assert "more vCPU capacity than your current vCPU limit" in told["message"]
+    first = world.cloud.called("RunInstances")[0].subject
+    assert f"{first.instance_type} in us-east-1a, on-demand: VcpuLimitExceeded" in told["message"]
+    assert "us-east-1b" in told["message"]
+    assert (await world.get("web"))["status"]["reason"] == "QuotaExceeded"
+    calls = len(world.cloud.called("RunInstances"))
+    assert calls <= 8, "each offer once"
+    world.cloud.quota.clear()
+    await world.until("running", lambda: world.serving("web"))
+
+
+async def test_a_full_subnet_is_left_out_for_every_machine(world):
+    roomy = max((await world.cloud.subnets()), key=lambda s: s.free_addresses).id
+    world.cloud.fail("RunInstances", SubnetFull("none", code="InsufficientFreeAddressesInSubnet"))
+    world.begin()
+    await world.pod("web-0")
+    await world.until("running", lambda: world.serving("web-0"))
+    await world.pod("web-1", annotations={"pod.elotl.co/instance-type": "m5.large"})
+    await world.until("running", lambda: world.serving("web-0", "web-1"))
+    assert all(i.subnet_id != roomy for i in world.live())
+    assert len(world.cloud.called("RunInstances")) == 3
+
+
+async def test_a_throttled_batch_comes_through_in_parts(world):
+    launch = world.cloud.launch
+    tokens = 3.0
+
+    async def bucket(request):
+        """EC2's of instances: it admits a call only if it has a token for each."""
+        nonlocal tokens
+        if request.count > tokens:
+            world.cloud.fail(
+                "RunInstances", Throttled("Request limit exceeded.", code="RequestLimitExceeded")
+            )
+        else:
+            tokens -= request.count
+        return await launch(request)
+
+    world.cloud.launch = bucket
+    world.begin()
+    names = [f"web-{number}" for number in range(40)]
+    for name in names:
+        await world.pod(name)
+    for _ in range(60):
+        await world.let_pass(1)
+        tokens = min(3.0, tokens + 2)
+    assert await world.serving(*names), await world.told()
+    assert await world.one_instance_each()
+
+
+async def test_an_annotation_spoilt_while_a_launch_is_under_way_does_not_hide_its_instance(world):
+    world.cloud.fail("RunInstances", Unreachable("timed out"), after=True)
+    world.begin()
+    pod = await world.pod("web")
+    await world.until("asked", lambda: bool(world.cloud.all()))
+    path = f"/api/v1/namespaces/shop/pods/{pod['metadata']['name']}"
+    wrong = {"pod.elotl.co/launch-type": "sideways"}
+    await world.api.patch(path, {"metadata": {"annotations": wrong}})
+    await world.until("running", lambda: world.serving("web"))
+    assert len(world.cloud.all()) == 1
+
+
+async def test_an_image_that_was_replaced_is_looked_for_again_at_once(world):
+    world.begin()
+    await world.pod("web-0")
+    await world.until("running", lambda: world.serving("web-0"))
+    world.cloud.images = tuple(
+        replace(offered, image=replace(offered.image, id=f"{offered.image.id}-new"))
+        for offered in world.cloud.images
+    )
+    await world.pod("web-1")
+    await world.until("running", lambda: world.serving("web-1"), seconds=40)
+
+
+async def test_a_token_used_with_other_parameters_waits_for_its_instance_to_show(world):
+    """As when user data has changed with the version of Kip; the instance is there, but not yet in any listing."""
+    world.cloud.fail("RunInstances", Unreachable("timed out"), after=True)
+    world.cloud.fail("RunInstances", TokenConflict("other parameters", code="IdempotentParameterMismatch"))
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    assert len(world.cloud.all()) == 1
+
+
 async def test_a_burst_of_pods_is_launched_by_few_calls(world):
     world.begin()
     names = [f"web-{number}" for number in range(200)]
     for name in names:
         await world.pod(name)
     await world.until("running", lambda: world.serving(*names))
-    assert len(world.cloud.called("RunInstances")) <= 2
+    calls = [call.subject.count for call in world.cloud.called("RunInstances")]
+    assert len(calls) <= 4, calls
+    assert max(calls) <= 100
     assert await world.one_instance_each()
 
 

@@ -11,7 +11,15 @@ from kip.cells.launch import NoOffer
 from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.site import SiteOptions, Sites
 from kip.cloud.base import ImageSpec
-from kip.cloud.errors import InsufficientCapacity, InvalidRequest, NotFound, Unreachable
+from kip.cloud.errors import (
+    InsufficientCapacity,
+    InvalidRequest,
+    NotAuthorized,
+    NotFound,
+    SubnetFull,
+    Throttled,
+    Unreachable,
+)
 from kip.cloud.fake import FakeCloud
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.model.cell import Intent
@@ -76,6 +84,45 @@ async def test_an_error_is_the_answer_to_all_who_stand_in_line_and_not_for_long(
     assert (await sites.current()).subnets
 
 
+@pytest.mark.parametrize("error", [Throttled("slow down"), Unreachable("timed out")])
+async def test_what_was_found_counts_for_some_minutes_while_aws_cannot_be_asked(world, error):
+    sites = world.sites()
+    site, image = await sites.current(), await sites.image("amd64")
+    await world.clock.advance(601)
+    world.cloud.fail("DescribeSubnets", error, times=1000)
+    world.cloud.fail("DescribeImages", error, times=1000)
+    assert await sites.current() is site
+    assert await sites.image("amd64") is image
+    await world.clock.advance(600)
+    with pytest.raises(type(error)):
+        await sites.current()
+
+
+async def test_a_clear_answer_replaces_what_was_found_before(world):
+    sites = world.sites()
+    await sites.current()
+    await world.clock.advance(61)
+    world.cloud.fail("DescribeSubnets", NotAuthorized("no", action="DescribeSubnets"))
+    with pytest.raises(NotAuthorized):
+        await sites.current()
+
+
+async def test_what_is_to_be_forgotten_is_asked_for_again(world):
+    sites = world.sites()
+    await sites.current(), await sites.image("amd64")
+    sites.forget()
+    await sites.current(), await sites.image("amd64")
+    assert len(world.cloud.called("DescribeSubnets")) == 2
+    assert len(world.cloud.called("DescribeImages")) == 2
+
+
+async def test_a_subnet_of_another_vpc_than_the_configured_one_is_refused_by_name(world):
+    subnet = (await world.cloud.subnets())[0]
+    with pytest.raises(InvalidRequest, match=rf"{subnet.id} is in vpc-fake, .*vpcID says vpc-other"):
+        await world.sites(subnet_ids=(subnet.id,), vpc_id="vpc-other").current()
+    assert (await world.sites(subnet_ids=(subnet.id,), vpc_id="vpc-fake").current()).subnets == (subnet,)
+
+
 async def test_a_security_group_that_was_deleted_is_made_again(world):
     sites = world.sites()
     before = (await sites.current()).security_group_ids
@@ -137,6 +184,34 @@ async def test_a_pod_that_fits_nothing_or_asks_nonsense_is_told_why(world):
     with pytest.raises(NoOffer) as nonsense:
         await planner.plan(pod({"pod.elotl.co/launch-type": "sideways"}))
     assert nonsense.value.reason == "InvalidAnnotation"
+
+
+async def test_a_full_subnet_gives_way_to_another_one_and_when_all_are_full_that_is_said(world):
+    planner = world.planner()
+    first = (await planner.plan(pod(cpu="1")))[0]
+    assert not planner.left_out(first)
+    planner.unavailable(first, SubnetFull("none", action="RunInstances"))
+    assert planner.left_out(first)
+    again = await planner.plan(pod(cpu="1"))
+    assert first.subnet_id not in {s.subnet_id for s in again}
+    planner.unavailable(again[0], SubnetFull("none", action="RunInstances"))
+    with pytest.raises(NoOffer, match=first.subnet_id) as full:
+        await planner.plan(pod(cpu="1"))
+    assert full.value.reason == "SubnetFull"
+
+
+async def test_the_request_of_a_pod_that_asks_nonsense_by_now_cannot_be_made_again(world):
+    [first, *_] = await world.planner().plan(pod(cpu="1"))
+    assert (
+        await world.planner().replan(pod({"pod.elotl.co/launch-type": "sideways"}), intent_of(first)) is None
+    )
+    planner = world.planner()
+    world.cloud.fail("DescribeImages", NotFound("none"))
+    assert await planner.replan(pod(cpu="1"), intent_of(first)) is None
+    world.cloud.fail("DescribeImages", Unreachable("timed out"))
+    await world.clock.advance(3)
+    with pytest.raises(Unreachable):
+        await planner.replan(pod(cpu="1"), intent_of(first))
 
 
 def intent_of(spec) -> Intent:

@@ -14,6 +14,7 @@ from kip.cloud.errors import (
     NotAuthorized,
     NotFound,
     QuotaExceeded,
+    SubnetFull,
     Throttled,
     TokenConflict,
     Unreachable,
@@ -31,7 +32,7 @@ from kip.cloud.errors import (
         ("VcpuLimitExceeded", QuotaExceeded),
         ("InstanceLimitExceeded", QuotaExceeded),
         ("MaxSpotInstanceCountExceeded", QuotaExceeded),
-        ("InsufficientFreeAddressesInSubnet", QuotaExceeded),
+        ("InsufficientFreeAddressesInSubnet", SubnetFull),
         ("RulesPerSecurityGroupLimitExceeded", QuotaExceeded),
         ("UnauthorizedOperation", NotAuthorized),
         ("InvalidClientTokenId", NotAuthorized),
@@ -68,8 +69,8 @@ def test_no_code_at_all_is_still_an_error_with_words() -> None:
 
 
 def test_reasons_are_fit_for_conditions_and_tell_apart() -> None:
-    kinds = [CloudError, *CloudError.__subclasses__()]
-    assert len(kinds) == 9
+    kinds = [CloudError, *CloudError.__subclasses__(), *QuotaExceeded.__subclasses__()]
+    assert len(kinds) == 10
     assert len({kind.reason for kind in kinds}) == len(kinds)
     # metav1.Condition: reason.
     pattern = re.compile(r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")

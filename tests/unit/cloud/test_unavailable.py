@@ -52,3 +52,13 @@ def test_a_second_failure_starts_the_time_anew() -> None:
     memory.mark("m5.large", "a", "spot", "second")
     clock.seconds += 8
     assert memory.why("m5.large", "a", "spot") == "second"
+
+
+def test_a_full_subnet_cools_down_too() -> None:
+    clock = SetClock()
+    memory = UnavailableOfferings(clock=clock)
+    memory.mark_subnet("subnet-1", "no addresses")
+    assert memory.subnets() == {"subnet-1": "no addresses"}
+    assert memory.current() == {}
+    clock.seconds += COOL_DOWN
+    assert memory.subnets() == {}
