@@ -10,14 +10,17 @@ from werkzeug.exceptions import BadRequest, Conflict, HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
+from kip.local.aws import throttle
 from kip.local.aws.account import Account
 from kip.local.aws.calls import Calls
 from kip.local.aws.faults import Fault, FaultError, Faults
 from kip.local.aws.instance import INSTANCE_INITIATED, LocalInstance
+from kip.local.aws.throttle import Throttle
 
 PREFIX = "/_kip"
 #: A long poll is answered after this many seconds at the latest, whatever its `wait` asks for.
 LONGEST_WAIT = 60.0
+_SETTINGS = {"boot_delay_s", "tags", "throttle"}
 
 _ROUTES = Map(
     [
@@ -38,8 +41,9 @@ _ROUTES = Map(
 class Control:
     """The API as a WSGI application; every answer is JSON."""
 
-    def __init__(self, account: Account, faults: Faults, calls: Calls) -> None:
+    def __init__(self, account: Account, faults: Faults, calls: Calls, throttle: Throttle) -> None:
         self._account = account
+        self._throttle = throttle
         self._faults = faults
         self._calls = calls
 
@@ -107,20 +111,29 @@ class Control:
 
     def list_settings(self, request: Request) -> Any:
         with self._account.lock:
-            return {"boot_delay_s": self._account.boot_delay, "tags": self._account.launch_tags}
+            return {
+                "boot_delay_s": self._account.boot_delay,
+                "tags": self._account.launch_tags,
+                "throttle": self._throttle.setting(),
+            }
 
     def change_settings(self, request: Request) -> Any:
-        """Sets what is given; all or nothing."""
+        """Sets what is given; all or nothing. The throttle (kip.local.aws.throttle) ends with the process."""
         body = _body(request)
-        if unknown := set(body) - {"boot_delay_s", "tags"}:
-            raise BadRequest(f"unknown: {', '.join(sorted(unknown))}; expected boot_delay_s or tags")
+        if unknown := set(body) - _SETTINGS:
+            raise BadRequest(
+                f"unknown: {', '.join(sorted(unknown))}; expected {' or '.join(sorted(_SETTINGS))}"
+            )
         delay = _number(body["boot_delay_s"], "boot_delay_s") if "boot_delay_s" in body else None
         tags = _tags(body["tags"]) if "tags" in body else None
+        changes = _throttled(body["throttle"]) if "throttle" in body else None
         with self._account.lock:
             if delay is not None:
                 self._account.boot_delay = delay
             if tags is not None:
                 self._account.launch_tags = tags
+            if "throttle" in body:
+                self._throttle.set(changes)
         return self.list_settings(request)
 
     def list_calls(self, request: Request) -> Any:
@@ -181,6 +194,13 @@ def _tags(found: Any) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise BadRequest(f"tags: expected an object of texts, not {found!r}")
     return found
+
+
+def _throttled(found: Any) -> throttle.Changes | None:
+    try:
+        return throttle.parse(found)
+    except throttle.ThrottleError as error:
+        raise BadRequest(f"throttle: {error}") from error
 
 
 def _json(answer: Any, status: int = 200) -> Response:

@@ -1,4 +1,4 @@
-"""The server: control API, then faults and the log of calls, then moto."""
+"""The server: control API, then throttle, faults and the log of calls, then moto."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from kip.local.aws.backend import Site
 from kip.local.aws.calls import Calls
 from kip.local.aws.control import PREFIX, Control
 from kip.local.aws.faults import DROP, TIMEOUT, Fault, Faults
+from kip.local.aws.throttle import Throttle
 
 #: Actions that change nothing, and need no saving.
 _READS = re.compile(r"^(Describe|Get|List|Search)")
@@ -42,7 +43,8 @@ class LocalAws:
         self._account = account
         self._faults = Faults()
         self._calls = Calls()
-        self._control = Control(account, self._faults, self._calls)
+        self._throttle = Throttle()
+        self._control = Control(account, self._faults, self._calls, self._throttle)
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -51,7 +53,10 @@ class LocalAws:
             return answer
         received, parameters = time.time(), _parameters(environ)
         action = parameters.get("Action", environ["PATH_INFO"])
-        fault = self._faults.take(action, parameters)
+        if "Action" in parameters and not self._throttle.admits(action, parameters):
+            fault: Fault | None = Fault(action=action, error="RequestLimitExceeded")
+        else:
+            fault = self._faults.take(action, parameters)
         response = self._answer(environ, action, fault)
         if response is None:
             error = fault.error if fault else None

@@ -29,7 +29,11 @@ def test_instances_tokens_groups_and_settings_survive(start: Start) -> None:
     assert again.instances() == before
     assert again.run("token", MaxCount=3) == first
     assert "<groupName>cells</groupName>" in again.call("DescribeSecurityGroups")[1]
-    assert again.control("GET", "settings") == {"boot_delay_s": 0.5, "tags": {"room": "small"}}
+    assert again.control("GET", "settings") == {
+        "boot_delay_s": 0.5,
+        "tags": {"room": "small"},
+        "throttle": False,
+    }
 
 
 def test_addresses_in_use_are_not_given_again_after_a_restart(start: Start) -> None:

@@ -146,6 +146,7 @@ def test_settings_change_all_or_nothing(aws: Aws) -> None:
         ("PUT", "settings", {"boot_delay_s": "long"}, 400, "expected a number"),
         ("PUT", "settings", [], 400, "JSON object"),
         ("PUT", "settings", {"tags": ["x"]}, 400, "tags: expected"),
+        ("PUT", "settings", {"throttle": "yes"}, 400, "throttle: expected true, false"),
         ("PUT", "settings", {"tags": {"x": True}}, 400, "tags: expected"),
         ("GET", "instances?wait=long", None, 400, "expected a number"),
         ("GET", "nothing", None, 404, ""),
@@ -186,3 +187,18 @@ def test_calls_are_kept_for_benchmarks(aws: Aws) -> None:
     assert (second["client_token"], second["status"], second["error"]) == ("token-2", 500, "InternalError")
     assert len(aws.control("GET", "calls")["calls"]) == 3
     assert aws.control("DELETE", "calls")["calls"] == []
+
+
+def test_calls_are_throttled_only_when_that_is_set(aws: Aws) -> None:
+    assert aws.control("GET", "settings")["throttle"] is False
+    limit = {"RunInstances": {"resource": [2, 0.001]}}
+    assert aws.control("PUT", "settings", {"throttle": limit})["throttle"] == limit
+    aws.run(MaxCount=2)
+    status, text = aws.call("RunInstances", MaxCount=1)
+    assert (status, "<Code>RequestLimitExceeded</Code>" in text) == (503, True)
+    assert aws.control("GET", "calls")["calls"][-1]["error"] == "RequestLimitExceeded"
+    assert len(aws.instances()) == 2
+    assert aws.control("PUT", "settings", {"throttle": True})["throttle"] is True
+    aws.run(MaxCount=2)
+    aws.control("PUT", "settings", {"throttle": False})
+    aws.run()
