@@ -170,18 +170,24 @@ class Launcher:
 
     async def _launch_all(self, group: list[_Waiting], spec: LaunchSpec) -> None:
         """In batches, side by side; one after the other while it is being found out how much there is."""
-        async with self._trying:
-            while group and self._sizes.cautious(spec):
-                size = self._sizes.of(spec)
-                batch, group = group[:size], group[size:]
-                error = await self._launch_batch(batch, spec)
-                if error is not None and not smaller_helps(error, count=len(batch)):
-                    # It would be the answer to all of them, and cost each batch a call.
-                    _fail(group, error)
-                    return
+        if self._sizes.cautious(spec):
+            async with self._trying:
+                group = await self._try_out(group, spec)
         size = self._sizes.of(spec)
         batches = [group[start : start + size] for start in range(0, len(group), size)]
         await asyncio.gather(*(self._launch_batch(batch, spec) for batch in batches))
+
+    async def _try_out(self, group: list[_Waiting], spec: LaunchSpec) -> list[_Waiting]:
+        """One batch after the other until as many may be asked for as ever; returns who is left then."""
+        while group and self._sizes.cautious(spec):
+            size = self._sizes.of(spec)
+            batch, group = group[:size], group[size:]
+            error = await self._launch_batch(batch, spec)
+            if error is not None and not smaller_helps(error, count=len(batch)):
+                # It would be the answer to all of them, and cost each batch a call.
+                _fail(group, error)
+                return []
+        return group
 
     async def _launch_batch(self, batch: list[_Waiting], spec: LaunchSpec) -> CloudError | None:
         """One call. What EC2 refused it with is told to the batch, and returned."""

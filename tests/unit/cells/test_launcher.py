@@ -328,6 +328,29 @@ async def test_where_not_even_one_is_granted_the_others_of_the_group_are_told_wi
     assert counts(world)[-1] == 1
 
 
+async def test_what_is_being_found_out_for_spot_does_not_hold_up_on_demand(world):
+    on_demand = await world.spec()
+    spot = replace(on_demand, market="spot")
+    launch = world.cloud.launch
+
+    async def spot_hangs(request):
+        if request.market == "spot" and request.count == 2:
+            raise QuotaExceeded("too many", code="MaxSpotInstanceCountExceeded")
+        if request.market == "spot":
+            await asyncio.Event().wait()
+        return await launch(request)
+
+    world.cloud.launch = spot_hangs
+    await world.launch((a_cell("a"), spot), (a_cell("b"), spot))
+    hanging = asyncio.create_task(world.launcher.launch(a_cell("c"), spot))
+    [(_, instance)] = await world.launch((a_cell("d"), on_demand))
+    assert instance is not None
+    assert not hanging.done()
+    await world.launcher.close()
+    with pytest.raises(LaunchFailed):
+        await hanging
+
+
 async def test_a_launch_throttled_twice_in_a_row_is_never_made_again_and_the_next_one_is_smaller(world):
     spec = await world.spec()
     world.cloud.fail("RunInstances", Throttled("Request limit exceeded."), times=2)
