@@ -1,13 +1,12 @@
 // Command kube is Kubernetes as one multi-call binary: the name it is started
 // under (argv[0], normally a link to this file) selects the component.
 //
-// One binary and not seven, because the components share nearly all of their
-// code: linked together they are one 184 MB file built in 7 minutes, apart they
-// are half a gigabyte and several times that long.
+// One binary and not six, because the components share nearly all of their code.
+// The kubelet is not in it: this module also builds its own program, which takes
+// seconds more and starts 0.1 s faster than one that has to initialise all others.
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,7 +20,6 @@ import (
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
-	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
 	// What the components' own main packages import for their side effects.
 	_ "k8s.io/component-base/logs/json/register"
@@ -47,11 +45,10 @@ func main() {
 		"kube-controller-manager": controllermanager.NewControllerManagerCommand,
 		"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
 		"kube-proxy":              proxy.NewProxyCommand,
-		"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
 	}
 	component, known := components[name]
 	if !known {
-		fmt.Fprintf(os.Stderr, "%s: link this file under the name of a component: etcd kubectl kubelet kube-apiserver kube-controller-manager kube-proxy kube-scheduler\n", name)
+		fmt.Fprintf(os.Stderr, "%s: link this file under the name of a component: etcd kubectl kube-apiserver kube-controller-manager kube-proxy kube-scheduler\n", name)
 		os.Exit(2)
 	}
 	os.Exit(cli.Run(component()))

@@ -127,7 +127,7 @@ def test_a_compilers_last_lines_are_told(tmp_path: Path, monkeypatch: pytest.Mon
         build.run_go(tmp_path / "log", "build", directory=tmp_path)
 
 
-def test_kubernetes_is_linked_under_the_name_of_each_component(
+def test_kubernetes_is_one_program_under_the_name_of_each_component_but_the_kubelet(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
@@ -139,3 +139,4 @@ def test_kubernetes_is_linked_under_the_name_of_each_component(
     KUBERNETES.compile(output, tmp_path / "log")
     assert sorted(path.name for path in output.iterdir()) == sorted(["kube", *KUBERNETES.programs])
     assert {path.readlink().name for path in output.iterdir() if path.is_symlink()} == {"kube"}
+    assert {path.name for path in output.iterdir() if not path.is_symlink()} == {"kube", "kubelet"}
