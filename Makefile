@@ -7,7 +7,7 @@ BIN := .venv/bin
 $(ENVIRONMENT): requirements.lock pyproject.toml tools/environment
 	@tools/environment
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench catalogue clean
 
 help: $(ENVIRONMENT) ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,9 @@ check: $(ENVIRONMENT) ## Lint, format, types and the order of imports
 
 bench: $(ENVIRONMENT) ## Measure and write docs/performance.md
 	@$(BIN)/python -m tests.bench
+
+catalogue: $(ENVIRONMENT) ## Make the bundled instance types and prices anew; PRICES=a price list (.csv.gz)
+	@$(BIN)/python tools/make_catalogue.py --prices "$(or $(PRICES),$(error PRICES is not set; see CONTRIBUTING.md))"
 
 clean: $(ENVIRONMENT) ## End the local world and remove what tests and tools left; programs compiled once stay
 	@$(BIN)/kip local down
