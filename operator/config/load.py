@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from kip.config import obsolete, source
 from kip.config.obsolete import Where
 from kip.config.problems import ConfigError, ConfigWarning, KeyPath, Problem, explain
-from kip.config.schema import Settings
+from kip.config.schema import Settings, key_of
 
 # Key -> the environment variables that stand in for it, the first one that is set counts. VKUBELET_POD_IP is
 # what the first Kip's manifests set.
@@ -22,6 +22,8 @@ _FROM_ENVIRONMENT: Mapping[KeyPath, tuple[str, ...]] = {
     ("kubelet", "nodeIP"): ("NODE_IP", "POD_IP", "VKUBELET_POD_IP"),
     ("cluster", "namespace"): ("POD_NAMESPACE",),
 }
+#: Fields of `cells` that are paths of files.
+_FILES = ("cloud_init_file", "instance_data")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def load_with_origins(path: Path, environ: Mapping[str, str]) -> Loaded:
     problems = list(read.problems)
     settings = _validated(data, where, problems)
     if settings is not None:
-        settings = _with_cloud_init_file(settings, path, where, problems)
+        settings = _with_files(settings, path, where, problems)
     if settings is None or problems:
         raise ConfigError(path, sorted(problems, key=_reading_order))
     if settings.cells.standby_cells:
@@ -100,16 +102,18 @@ def _add_environment(data: dict[str, Any], environ: Mapping[str, str]) -> dict[K
     return added
 
 
-def _with_cloud_init_file(settings: Settings, path: Path, where: Where, problems: list[Problem]) -> Settings:
-    """The path made absolute, and the file there: better said now than at the first launch."""
-    given = settings.cells.cloud_init_file
-    if given is None:
-        return settings
-    found = (path.parent / given).absolute()
-    if not found.is_file():
-        place = ("cells", "cloudInitFile")
-        problems.append(Problem(place, f"expected an existing file, not {str(given)!r}", where(place)))
-    cells = settings.cells.model_copy(update={"cloud_init_file": found})
+def _with_files(settings: Settings, path: Path, where: Where, problems: list[Problem]) -> Settings:
+    """Paths made absolute, and the files there: better said now than at the first launch."""
+    found: dict[str, Path] = {}
+    for name in _FILES:
+        given = getattr(settings.cells, name)
+        if given is None:
+            continue
+        found[name] = (path.parent / given).absolute()
+        if not found[name].is_file():
+            place = ("cells", key_of(name))
+            problems.append(Problem(place, f"expected an existing file, not {str(given)!r}", where(place)))
+    cells = settings.cells.model_copy(update=found)
     return settings.model_copy(update={"cells": cells})
 
 

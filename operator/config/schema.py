@@ -34,7 +34,13 @@ from kip.config.types import (
     words,
     wrong,
 )
-from kip.model.patterns import INSTANCE_PROFILE, INSTANCE_TYPE, SECURITY_GROUP, UNUSABLE_FAMILY
+from kip.model.patterns import (
+    INSTANCE_PROFILE,
+    INSTANCE_TYPE,
+    INSTANCE_TYPE_GLOB,
+    SECURITY_GROUP,
+    UNUSABLE_FAMILY,
+)
 
 _ACRONYMS = re.compile(r"(?<=[a-z])(Id|Ip|Iam|Url|Tls|Dns)(?=[A-Z]|s?$)|(?<=[a-z])Cidr(?=s?$)")
 
@@ -178,6 +184,34 @@ class StandbyCell(Section):
     dedicated: Annotated[Flag, Field(description="Whether they have hosts of their own.")] = False
 
 
+def _instance_patterns(value: Any) -> tuple[str, ...]:
+    patterns = words(value)
+    if not all(INSTANCE_TYPE_GLOB.fullmatch(pattern) for pattern in patterns):
+        raise ValueError(value)
+    return patterns
+
+
+_Patterns = Annotated[
+    tuple[str, ...],
+    parsed(_instance_patterns, "a list of families, types or patterns, like [m7i, c7i.large, r*]"),
+]
+
+
+class InstanceTypes(Section):
+    """Which instance types pods may get. Whatever a pod asks for by name, these hold."""
+
+    allowed: Annotated[
+        _Patterns,
+        Field(
+            description="Families (`m7i`), types (`m7i.large`) or patterns (`c7*`, `*.metal`): no others are "
+            "chosen. Without it all are."
+        ),
+    ] = ()
+    excluded: Annotated[
+        _Patterns, Field(description="Likewise: these are never chosen, though they be allowed above.")
+    ] = ()
+
+
 class KeptLogs(Section):
     """The logs of finished pods, kept when their cell is gone."""
 
@@ -192,6 +226,17 @@ class Cells(Section):
     default_instance_type: Annotated[
         InstanceTypeName, Field(description="Instance type of a pod that asks for nothing.")
     ] = "t3.small"
+    instance_types: Annotated[InstanceTypes, Field(description="Which instance types pods may get.")] = (
+        InstanceTypes()
+    )
+    instance_data: Annotated[
+        Path | None,
+        matching(r"(?s).+", "the path of a file"),
+        Field(
+            description="A file with prices and instance types of one's own, which goes on top of the built-in "
+            "catalogue (docs/choosing-instances.md); a relative path starts at the directory of provider.yaml."
+        ),
+    ] = None
     default_volume_size: Annotated[
         int,
         size(at_least="1Gi"),

@@ -264,6 +264,14 @@ def test_the_cloud_init_file_is_found_beside_the_configuration(write: Callable[[
     assert load(path, {})[0].cells.cloud_init_file == path.parent / "extra.yaml"
 
 
+def test_so_is_instance_data(write: Callable[[str], Path]) -> None:
+    path = write("cells: {instanceData: prices.yaml, instanceTypes: {allowed: m7i c7*, excluded: [t2]}}")
+    (path.parent / "prices.yaml").write_text("{}")
+    cells = load(path, {})[0].cells
+    assert cells.instance_data == path.parent / "prices.yaml"
+    assert (cells.instance_types.allowed, cells.instance_types.excluded) == (("m7i", "c7*"), ("t2",))
+
+
 def test_the_secret_never_shows(write: Callable[[str], Path]) -> None:
     settings, _ = load(write("cloud: {aws: {accessKeyID: AKIA, secretAccessKey: s3cr3t}}"), {})
     assert "s3cr3t" not in repr(settings)

@@ -113,6 +113,24 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
             "cells.standbyCells[0].dedicated: expected true or false, not 'no!'",
         )
     ],
+    "cells.instanceTypes": [(["m7i"], f"cells.instanceTypes: {MAPPING}, not ['m7i']")],
+    "cells.instanceTypes.allowed": [
+        (
+            ["m7i", "C7 large"],
+            "cells.instanceTypes.allowed: expected a list of families, types or patterns, like [m7i, c7i.large, r*], "
+            "not ['m7i', 'C7 large']",
+        )
+    ],
+    "cells.instanceTypes.excluded": [
+        (
+            {"a": 1},
+            "cells.instanceTypes.excluded: expected a list of families, types or patterns, like [m7i, c7i.large, r*]",
+        )
+    ],
+    "cells.instanceData": [
+        (5, "cells.instanceData: expected the path of a file, not 5"),
+        ("absent.yaml", "cells.instanceData: expected an existing file, not 'absent.yaml'"),
+    ],
     "cells.cloudInitFile": [
         (5, "cells.cloudInitFile: expected the path of a file, not 5"),
         ("absent.yaml", "cells.cloudInitFile: expected an existing file, not 'absent.yaml'"),
@@ -280,6 +298,7 @@ def test_the_defaults_are_values_that_could_be_given() -> None:
         section[path[-1]] = list(section[path[-1]])
     given["cells"]["bootImageSpec"] = {}
     given["cells"]["extraSecurityGroups"] = []
+    given["cells"]["instanceTypes"] = {"allowed": [], "excluded": []}
     given["cluster"]["dns"] = []
     assert Settings.model_validate(given) == Settings()
 
