@@ -41,6 +41,7 @@ from kip.cells.settings import CellSettings
 from kip.cells.site import SiteOptions, Sites
 from kip.cells.stages import Tools
 from kip.cells.terminate import Terminate
+from kip.cloud import instance_data
 from kip.cloud.base import ImageSpec
 from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.images import Ec2Images
@@ -383,6 +384,9 @@ class NodeServing:
                 default_volume_bytes=cells.default_volume_size,
                 private_ip_only=cells.private_ip_only,
                 instance_profile=cells.default_iam_permissions,
+                allowed_types=cells.instance_types.allowed,
+                excluded_types=cells.instance_types.excluded,
+                instance_data=instance_data.of(cells.instance_data, around.location.region),
             ),
         )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -14,15 +14,17 @@ from kip.cells.stages import Pod
 from kip.cloud import catalogue
 from kip.cloud.base import Market, Subnet
 from kip.cloud.errors import CloudError, InvalidRequest, NotFound, SubnetFull
+from kip.cloud.instance_data import InstanceData
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.model.cell import Intent
 from kip.model.instance_type import InstanceType
+from kip.model.market import ANY_ZONE, MarketData
 from kip.model.offer import Offer
 from kip.model.quantity import GIB, MIB
 from kip.model.requirements import Requirements
 from kip.pods.annotations import InvalidAnnotationError
-from kip.pods.requirements import requirements
-from kip.selection.choose import Chooser, Constraints, NoFit
+from kip.pods.requirements import Known, requirements
+from kip.selection.choose import Choice, Chooser, Constraints, NoFit
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +33,10 @@ _USUAL_VOLUME_GIB = 20
 # A pod's packets take one more hop to the metadata service than the cell's own. Only a pod that was given a role
 # needs to get there.
 _HOPS_OF_A_CELL, _HOPS_OF_A_POD = 1, 2
+# A launch has no tenancy yet; a machine on shared hardware is not what was asked for.
+_NOT_DEDICATED = (
+    "annotation pod.elotl.co/launch-type: dedicated cannot be launched by this version; use on-demand or spot"
+)
 # More alternatives are not tried in one go: each refusal takes EC2 a second.
 _OFFERS_IN_ONE_GO = 8
 
@@ -45,34 +51,77 @@ class PlanOptions:
     private_ip_only: bool = False
     instance_profile: str | None = None
     max_pods: int = 8
+    allowed_types: tuple[str, ...] = ()
+    """Families, types or patterns; empty allows all."""
+    excluded_types: tuple[str, ...] = ()
+    instance_data: InstanceData = field(default_factory=InstanceData)
 
 
 class SelectingPlanner:
-    """Chooses from the catalogue, for the site as it is now."""
+    """Chooses from the catalogue, for the site and the market as they are now."""
 
-    def __init__(self, sites: Sites, unavailable: UnavailableOfferings, options: PlanOptions) -> None:
+    def __init__(
+        self,
+        sites: Sites,
+        unavailable: UnavailableOfferings,
+        options: PlanOptions,
+        *,
+        known: Callable[[Pod], Known] = lambda pod: Known(),
+    ) -> None:
+        """`known` says what is known of a pod besides itself: zones of its volumes, its neighbours, its images."""
         self._sites = sites
         self._unavailable = unavailable
         self._options = options
-        types = catalogue.load(options.region)
+        self._known = known
+        types = options.instance_data.types(catalogue.load(options.region))
         self._types: Mapping[str, InstanceType] = {t.name: t for t in types}
-        self._chooser = Chooser(types)
+        self._market = options.instance_data.market()
+        self._chooser: tuple[Mapping[str, str], Chooser] | None = None
+
+    def refresh(self, market: MarketData) -> None:
+        """Choose by these facts from now on; the file of one's own still goes on top."""
+        self._market = self._options.instance_data.market(market)
+        self._chooser = None
 
     async def plan(self, pod: Pod) -> tuple[LaunchSpec, ...]:
         """What to ask EC2 for, best first; raises NoOffer, CloudError."""
-        needs = _requirements(pod)
+        needs = self._requirements(pod)
+        if needs.dedicated:
+            raise NoOffer(_NOT_DEDICATED, reason="Unsupported")
         site = await self._sites.current()
         subnets = _by_zone(site, self._unavailable.subnets())
-        constraints = Constraints(
-            zones=tuple(subnets),
-            default_instance_type=self._options.default_instance_type,
-            max_offers=_OFFERS_IN_ONE_GO,
-        )
-        choice = self._chooser.choose(needs, constraints, self._unavailable.current())
-        if isinstance(choice, NoFit):
-            raise NoOffer(choice.message, reason=choice.reason)
+        choice = self._choose(needs, site, tuple(subnets))
         log.debug("chose", pod=pod["metadata"]["name"], choice=str(choice))
         return tuple([await self._spec(needs, offer, site, subnets[offer.zone]) for offer in choice.offers])
+
+    async def explain(self, pod: Pod) -> str:
+        """The choice for this pod in a sentence for its events; raises NoOffer, CloudError."""
+        site = await self._sites.current()
+        zones = tuple(_by_zone(site, self._unavailable.subnets()))
+        return str(self._choose(self._requirements(pod), site, zones))
+
+    def _choose(self, needs: Requirements, site: Site, zones: tuple[str, ...]) -> Choice:
+        options = self._options
+        constraints = Constraints(
+            zones=zones,
+            default_instance_type=options.default_instance_type,
+            allowed=options.allowed_types,
+            excluded=options.excluded_types,
+            max_offers=_OFFERS_IN_ONE_GO,
+        )
+        choice = self._chooser_for(site).choose(needs, constraints, self._unavailable.current())
+        if isinstance(choice, NoFit):
+            raise NoOffer(choice.message, reason=choice.reason)
+        return choice
+
+    def _chooser_for(self, site: Site) -> Chooser:
+        """One for the zones as they are; what EC2 said of a zone counts before the catalogue."""
+        zone_ids = {subnet.zone: subnet.zone_id for subnet in site.subnets if subnet.zone_id}
+        if self._chooser is None or self._chooser[0] != zone_ids:
+            types = tuple(self._types.values())
+            offered = {**catalogue.offered_by_zone(types, zone_ids), **self._market.offered}
+            self._chooser = zone_ids, Chooser(types, replace(self._market, offered=offered))
+        return self._chooser[1]
 
     async def replan(self, pod: Pod, intent: Intent) -> LaunchSpec | None:
         """The request that led to this intent, if it can still be made in the same way; raises CloudError."""
@@ -91,7 +140,7 @@ class SelectingPlanner:
             return None
         market: Market = "spot" if intent.market == "spot" else "on-demand"
         offer = Offer(kind, subnet.zone, market, None)
-        return await self._spec(_requirements(pod), offer, site, subnet)
+        return await self._spec(self._requirements(pod), offer, site, subnet)
 
     def unavailable(self, spec: LaunchSpec, error: CloudError) -> None:
         """Leave this offer out for a while, or its subnet for every machine."""
@@ -111,11 +160,13 @@ class SelectingPlanner:
         self._sites.forget()
 
     def price(self, instance_type: str, market: Market) -> str | None:
-        """US dollars an hour as text; None when it is not known: spot prices are not in the catalogue."""
+        """US dollars an hour as text; None when it is not known, as for spot unless it is the same in all zones."""
         kind = self._types.get(instance_type)
-        if kind is None or kind.usd_per_hour is None or market != "on-demand":
-            return None
-        return f"{kind.usd_per_hour:.6f}".rstrip("0").rstrip(".")
+        if market == "spot":
+            usd = self._market.spot_price(instance_type, ANY_ZONE)
+        else:
+            usd = self._market.on_demand.get(instance_type, kind.usd_per_hour if kind else None)
+        return None if usd is None else f"{usd:.6f}".rstrip("0").rstrip(".")
 
     def capacity(self, instance_type: str) -> dict[str, str]:
         """What a machine of this type has, as Kubernetes quantities; nothing for an unknown type."""
@@ -128,6 +179,12 @@ class SelectingPlanner:
             "pods": str(self._options.max_pods),
             "ephemeral-storage": f"{_USUAL_VOLUME_GIB * GIB // MIB}Mi",
         }
+
+    def _requirements(self, pod: Pod) -> Requirements:
+        try:
+            return requirements(pod, self._known(pod))
+        except InvalidAnnotationError as error:
+            raise NoOffer(str(error), reason="InvalidAnnotation") from error
 
     async def _spec(self, needs: Requirements, offer: Offer, site: Site, subnet: Subnet) -> LaunchSpec:
         options = self._options
@@ -149,13 +206,6 @@ class SelectingPlanner:
             associate_public_ip=False if private else None,
             hop_limit=_HOPS_OF_A_POD if profile else _HOPS_OF_A_CELL,
         )
-
-
-def _requirements(pod: Pod) -> Requirements:
-    try:
-        return requirements(pod)
-    except InvalidAnnotationError as error:
-        raise NoOffer(str(error), reason="InvalidAnnotation") from error
 
 
 def _by_zone(site: Site, full: Mapping[str, str]) -> dict[str, Subnet]:

@@ -153,6 +153,8 @@ class Subnet:
     vpc_id: str
     cidr: str
     zone: str
+    zone_id: str = ""
+    """Which zone that really is (`use1-az4`): its name means another one in each account. Empty when not known."""
     free_addresses: int
     public: bool
     """True when instances get a public address there unless told otherwise."""

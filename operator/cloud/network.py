@@ -143,6 +143,7 @@ def to_subnet(answer: Answer) -> Subnet:
         vpc_id=answer["VpcId"],
         cidr=answer["CidrBlock"],
         zone=answer["AvailabilityZone"],
+        zone_id=answer.get("AvailabilityZoneId", ""),
         free_addresses=answer["AvailableIpAddressCount"],
         public=answer.get("MapPublicIpOnLaunch", False),
     )

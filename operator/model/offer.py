@@ -16,8 +16,45 @@ class Offer:
     zone: str
     market: Market
     usd_per_hour: float | None
-    """None when it is not known: so for spot, unless its price was given."""
+    """None when it is not known: so for spot and dedicated tenancy, unless the price was given."""
+    dedicated: bool = False
+    """On hardware that no other account uses."""
+    surplus_usd_per_hour: float = 0.0
+    """CPU credits of a burstable type, on top of the price, if the pod always uses the CPU that it requests."""
+
+    @property
+    def ranked_usd(self) -> float | None:
+        """What it was ranked by: its price, or the on-demand price in its place, and the surplus credits."""
+        known = self.usd_per_hour if self.usd_per_hour is not None else self.instance_type.usd_per_hour
+        return None if known is None else known + self.surplus_usd_per_hour
+
+    @property
+    def price(self) -> str:
+        """The price in words; what is not known is said to be so."""
+        on_demand = self.instance_type.usd_per_hour
+        if self.usd_per_hour is not None:
+            text = usd(self.usd_per_hour)
+        elif on_demand is None:
+            return "price unknown"
+        else:
+            text = (
+                f"price unknown, shared on-demand {usd(on_demand)}"
+                if self.dedicated
+                else (f"price unknown, on-demand {usd(on_demand)}")
+            )
+        if self.surplus_usd_per_hour:
+            text += f" and up to {usd(self.surplus_usd_per_hour)} for CPU credits"
+        return text
+
+    @property
+    def market_name(self) -> str:
+        """As the annotation `launch-type` has it."""
+        return "dedicated" if self.dedicated else self.market
 
     def __str__(self) -> str:
-        price = f"${self.usd_per_hour:.4g}/h" if self.usd_per_hour is not None else "price unknown"
-        return f"{self.instance_type.name} in {self.zone}, {self.market}, {price}"
+        return f"{self.instance_type.name} in {self.zone}, {self.market_name} {self.price}"
+
+
+def usd(amount: float) -> str:
+    """Dollars an hour, with as many digits as matter: `$0.0104/h`, `$1.232/h`."""
+    return f"${amount:.4g}/h"

@@ -8,6 +8,8 @@ import re
 INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", re.ASCII)
 #: What `INSTANCE_TYPE` matches with `*` for any part of it.
 INSTANCE_TYPE_GLOB = re.compile(r"[a-z*][a-z0-9*-]*(?:\.[a-z0-9*-]+)?", re.ASCII)
+#: `A10G`, `nvidia-tesla-t4`, `NVIDIA-H100-80GB-HBM3`.
+GPU_KIND = re.compile(r"[A-Za-z0-9](?:[ ._-]?[A-Za-z0-9]){0,62}", re.ASCII)
 SECURITY_GROUP = re.compile(r"sg-[0-9a-z]+", re.ASCII)
 #: A name, or an ARN with it; IAM's characters for names (CreateInstanceProfile, "InstanceProfileName").
 INSTANCE_PROFILE = re.compile(

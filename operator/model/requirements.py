@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from kip.model.placement import Term
 from kip.model.quantity import format_millis, human_bytes
+from kip.model.spread import ZoneSpread
 
 #: How an instance is paid for. `spot` may be taken back by EC2 with two minutes' notice.
 Market = Literal["on-demand", "spot"]
+#: What a pod can ask for; `spot-preferred` is spot while there is some, then on demand.
+MarketWish = Literal["on-demand", "spot", "spot-preferred"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class Part:
     memory_bytes: int = 0
     volume_bytes: int = 0
     gpus: int = 0
+    huge_pages_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +38,28 @@ class Requirements:
 
     cpu_millis: int = 0
     memory_bytes: int = 0
+    """Huge pages are not in it: they come on top."""
+    huge_pages_bytes: int = 0
     gpus: int = 0
     """Whole NVIDIA GPUs (`nvidia.com/gpu`)."""
+    gpu_kinds: tuple[str, ...] = ()
+    """Any of these, like `a10g`; empty leaves the choice."""
+    other_resources: tuple[str, ...] = ()
+    """Names of requested resources that no cell has, like `example.com/fpga`."""
     volume_bytes: int = 0
     """Least size of the root volume; 0 when the default will do."""
     architectures: frozenset[str] | None = None
-    """Any of these, as Kubernetes names them; None when the pod says nothing about it."""
-    market: Market = "on-demand"
+    """Any of these, as Kubernetes names them; None when neither pod nor image say anything about it."""
+    architectures_from: str = "the pod's node selector or affinity wants"
+    """The beginning of a sentence about `architectures`."""
+    market: MarketWish = "on-demand"
+    dedicated: bool = False
+    """On hardware that no other account uses; on demand only."""
+    terms: tuple[Term, ...] = ()
+    """What the pod's node selector and affinity say about the machine: any of these, or nothing."""
+    volume_zones: frozenset[str] | None = None
+    """Zones in which the pod's volumes are; None when they are in no zone in particular."""
+    spreads: tuple[ZoneSpread, ...] = ()
     instance_type: str | None = None
     """Exactly this type, or a pattern with `*`; None leaves the choice."""
     private_ip_only: bool | None = None
@@ -57,6 +77,7 @@ class Requirements:
         amounts = [
             f"{format_millis(self.cpu_millis)} CPU" if self.cpu_millis else "",
             f"{human_bytes(self.memory_bytes)} memory" if self.memory_bytes else "",
+            f"{human_bytes(self.huge_pages_bytes)} huge pages" if self.huge_pages_bytes else "",
             (f"{self.gpus} GPUs" if self.gpus > 1 else "1 GPU") if self.gpus else "",
         ]
         return ", ".join(filter(None, amounts)) or "nothing in particular"

@@ -41,10 +41,15 @@ class Reserve:
         return self.vm_memory_bytes + self.kube_memory_bytes + self.eviction_memory_bytes
 
 
-def reserve(*, vcpus: int, memory_mib: int, architecture: str) -> Reserve:
-    """What a machine of this shape keeps from its pod. `architecture` as Kubernetes names it."""
-    cma = _ARM64_CMA_MIB if architecture == "arm64" else 0
-    vm_memory = cma * MIB + -(-(memory_mib - cma) * MIB * _VM_OVERHEAD_PER_MILLE // 1000)
+def reserve(
+    *, vcpus: int, memory_mib: int, architecture: str, seen_memory_bytes: int | None = None
+) -> Reserve:
+    """What a machine of this shape keeps from its pod. `architecture` as Kubernetes names it; `seen_memory_bytes` is
+    what a kubelet on such a machine reported as its capacity, in place of the estimate."""
+    if seen_memory_bytes is not None:
+        vm_memory = memory_mib * MIB - seen_memory_bytes
+    else:
+        vm_memory = _usual_vm_memory_bytes(memory_mib, architecture)
     return Reserve(
         cpu_millis=kube_cpu_millis(vcpus),
         vm_memory_bytes=vm_memory,
@@ -70,6 +75,11 @@ def kube_memory_bytes(pods: int = CELL_PODS) -> int:
 def volume_bytes(ephemeral_bytes: int) -> int:
     """The disk on which a pod can use so much: 1 GiB is the kubelet's, and at 90 % full it evicts."""
     return -(-(ephemeral_bytes + _KUBE_DISK_BYTES) * 10 // 9)
+
+
+def _usual_vm_memory_bytes(memory_mib: int, architecture: str) -> int:
+    cma = _ARM64_CMA_MIB if architecture == "arm64" else 0
+    return cma * MIB + -(-(memory_mib - cma) * MIB * _VM_OVERHEAD_PER_MILLE // 1000)
 
 
 def _between(value: int, low: int, high: int) -> int:

@@ -6,9 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kip.model.patterns import INSTANCE_PROFILE, INSTANCE_TYPE_GLOB, SECURITY_GROUP, UNUSABLE_FAMILY
+from kip.model.patterns import (
+    GPU_KIND,
+    INSTANCE_PROFILE,
+    INSTANCE_TYPE_GLOB,
+    SECURITY_GROUP,
+    UNUSABLE_FAMILY,
+)
 from kip.model.quantity import QuantityError, whole
-from kip.model.requirements import Market
+from kip.model.requirements import MarketWish
 from kip.pods.tree import Pod, entries
 
 PREFIX = "pod.elotl.co/"
@@ -16,7 +22,9 @@ PREFIX = "pod.elotl.co/"
 # As Go's strconv.ParseBool, which the first Kip used.
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
-_MARKETS: dict[str, Market] = {"spot": "spot", "on-demand": "on-demand"}
+_LAUNCH_TYPES: tuple[MarketWish, ...] = ("on-demand", "spot", "spot-preferred")
+#: On demand too, but on hardware that no other account uses.
+_DEDICATED = "dedicated"
 
 
 class InvalidAnnotationError(ValueError):
@@ -28,7 +36,9 @@ class Wishes:
     """What the annotations ask for; None where there is none."""
 
     instance_type: str | None = None
-    market: Market | None = None
+    market: MarketWish | None = None
+    dedicated: bool = False
+    gpu_kinds: tuple[str, ...] = ()
     volume_bytes: int | None = None
     private_ip_only: bool | None = None
     security_groups: tuple[str, ...] = ()
@@ -48,7 +58,8 @@ def wishes(pod: Pod) -> Wishes:
         if key not in given:
             continue
         try:
-            values[field] = parse(given[key])
+            value = parse(given[key])
+            values.update(value if field is None else {field: value})
         except ValueError as error:
             problems.append(f"annotation {key}: {given[key]!r} is not allowed: {error}")
     if problems:
@@ -65,13 +76,20 @@ def _instance_type(text: str) -> str:
     return name
 
 
-def _market(text: str) -> Market:
+def _launch_type(text: str) -> dict[str, Any]:
     name = text.strip().lower()
-    if name == "dedicated":
-        raise ValueError("dedicated hosts are not supported; expected spot or on-demand")
-    if name not in _MARKETS:
-        raise ValueError("expected spot or on-demand")
-    return _MARKETS[name]
+    if name == _DEDICATED:
+        return {"market": "on-demand", "dedicated": True}
+    if name not in _LAUNCH_TYPES:
+        raise ValueError(f"expected {', '.join(_LAUNCH_TYPES)} or {_DEDICATED}")
+    return {"market": name}
+
+
+def _gpu_kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(kind.strip() for kind in text.split(","))
+    if not all(GPU_KIND.fullmatch(kind) for kind in kinds):
+        raise ValueError("expected names of GPUs with commas between them, like a10g or l4,t4")
+    return kinds
 
 
 def _volume_bytes(text: str) -> int:
@@ -105,9 +123,11 @@ def _instance_profile(text: str) -> str:
     return text.strip()
 
 
-_READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+# The field of `Wishes` that an annotation sets, and how it is read; without a field several are, by name.
+_READERS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     f"{PREFIX}instance-type": ("instance_type", _instance_type),
-    f"{PREFIX}launch-type": ("market", _market),
+    f"{PREFIX}launch-type": (None, _launch_type),
+    f"{PREFIX}gpu-type": ("gpu_kinds", _gpu_kinds),
     f"{PREFIX}volume-size": ("volume_bytes", _volume_bytes),
     f"{PREFIX}private-ip-only": ("private_ip_only", _flag),
     f"{PREFIX}security-groups": ("security_groups", _security_groups),

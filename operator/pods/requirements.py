@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from typing import Any
 
+from kip.model.placement import MARKETS, Term
 from kip.model.quantity import GIB
-from kip.model.requirements import Part, Requirements
+from kip.model.requirements import MarketWish, Part, Requirements
 from kip.model.reserve import volume_bytes
-from kip.pods import resources
+from kip.pods import placement, resources
 from kip.pods.annotations import PREFIX, wishes
-from kip.pods.placement import architectures
-from kip.pods.resources import Amounts
+from kip.pods.resources import HUGE_PAGES, Amounts
+from kip.pods.spread import Neighbour, zone_spreads
 from kip.pods.tree import Pod, items
 
 GPU = "nvidia.com/gpu"
 _EPHEMERAL = "ephemeral-storage"
+_ON_EVERY_CELL = frozenset({"cpu", "memory", _EPHEMERAL, GPU})
 
 # Disk that the pod cannot use: the system of an EKS image is about 4 GiB; the rest is room for the layers of the
 # pod's image, whose size is not known when its machine is launched.
 _SYSTEM_AND_IMAGE_BYTES = 10 * GIB
 
 
-def requirements(pod: Pod) -> Requirements:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of a pod besides the pod itself; by default nothing."""
+
+    volume_zones: frozenset[str] | None = None
+    """Zones in which all of its bound volumes can be attached; None when they are in no zone in particular."""
+    image_architectures: frozenset[str] | None = None
+    """Architectures that all of its images are built for; None when not known."""
+    neighbours: tuple[Neighbour, ...] = ()
+    """Pods of its namespace that have a machine, for its topology spread."""
+
+
+def requirements(pod: Pod, known: Known | None = None) -> Requirements:
     """What the machine must have for this pod.
 
     Raises:
         InvalidAnnotationError: an annotation cannot be obeyed.
         QuantityError: a resource is no quantity; no API server lets that through.
     """
+    known = known or Known()
     wanted = wishes(pod)
     total = resources.requests(pod)
     parts = [_part(source, amounts) for source, amounts in _sources(pod)]
@@ -39,20 +56,67 @@ def requirements(pod: Pod) -> Requirements:
     if wanted.volume_bytes:
         volume = max(volume, wanted.volume_bytes)
         parts.append(Part(f"annotation {PREFIX}volume-size", volume_bytes=wanted.volume_bytes))
-    sized = any(total.get(resource) for resource in ("cpu", "memory", GPU))
+    terms = placement.terms(pod)
     return Requirements(
         cpu_millis=_whole(total.get("cpu", Decimal(0)) * 1000),
         memory_bytes=_whole(total.get("memory", Decimal(0))),
+        huge_pages_bytes=_huge_pages(total),
         gpus=_whole(total.get(GPU, Decimal(0))),
+        gpu_kinds=wanted.gpu_kinds,
+        other_resources=_on_no_cell(total),
         volume_bytes=volume,
-        architectures=architectures(pod),
-        market=wanted.market or "on-demand",
+        **_architectures(placement.architectures(pod), known.image_architectures),
+        market=wanted.market or _market(terms),
+        dedicated=wanted.dedicated,
+        terms=terms,
+        volume_zones=known.volume_zones,
+        spreads=zone_spreads(pod, known.neighbours),
         instance_type=wanted.instance_type,
         private_ip_only=wanted.private_ip_only,
         security_groups=wanted.security_groups,
         instance_profile=wanted.instance_profile,
-        sized=sized,
+        sized=any(total.get(resource) for resource in ("cpu", "memory", GPU)) or bool(_huge_pages(total)),
         parts=tuple(part for part in parts if part != Part(part.source)),
+    )
+
+
+def _market(terms: tuple[Term, ...]) -> MarketWish:
+    """Without an annotation the labels of Karpenter and EKS count. With both allowed it is spot first, as Karpenter
+    has it; only excluding something else does not ask for spot."""
+    allowed = placement.markets(terms)
+    if allowed is None or "spot" not in allowed:
+        return "on-demand"
+    if "on-demand" not in allowed:
+        return "spot"
+    asked_for = any(rule.operator == "In" and rule.label in MARKETS for term in terms for rule in term)
+    return "spot-preferred" if asked_for else "on-demand"
+
+
+def _architectures(by_pod: frozenset[str] | None, by_images: frozenset[str] | None) -> dict[str, Any]:
+    """What the pod says, as far as its images can; the images' if it says nothing."""
+    if by_images is None:
+        return {"architectures": by_pod}
+    possible = placement.ARCHITECTURES & by_images
+    if by_pod is None:
+        return {"architectures": possible, "architectures_from": "the pod's image is for"}
+    return {
+        "architectures": by_pod & possible,
+        "architectures_from": "the pod's node selector or affinity and its image together allow",
+    }
+
+
+def _huge_pages(total: Amounts) -> int:
+    """They are taken out of the machine's memory before the kubelet counts what is left."""
+    return _whole(sum((total[name] for name in total if name.startswith(HUGE_PAGES)), Decimal(0)))
+
+
+def _on_no_cell(total: Amounts) -> tuple[str, ...]:
+    return tuple(
+        sorted(
+            name
+            for name, amount in total.items()
+            if amount and name not in _ON_EVERY_CELL and not name.startswith(HUGE_PAGES)
+        )
     )
 
 
@@ -89,6 +153,7 @@ def _part(source: str, amounts: Amounts) -> Part:
         cpu_millis=_whole(amounts.get("cpu", Decimal(0)) * 1000),
         memory_bytes=_whole(amounts.get("memory", Decimal(0))),
         gpus=_whole(amounts.get(GPU, Decimal(0))),
+        huge_pages_bytes=_huge_pages(amounts),
     )
 
 

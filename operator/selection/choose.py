@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import heapq
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from kip.model.instance_type import InstanceType
-from kip.model.offer import Offer
-from kip.model.requirements import Market, Requirements
+from kip.model.market import NOTHING_KNOWN, MarketData
+from kip.model.offer import Offer, usd
+from kip.model.quantity import MIB
+from kip.model.requirements import Market, MarketWish, Requirements
 from kip.selection.candidates import Candidate, candidates
-from kip.selection.filters import KIND, SIZE, Filtered, apply, is_pattern
-from kip.selection.ranking import ranked
+from kip.selection.filters import SIZE, Filtered, apply, is_exact, kind_filters
+from kip.selection.ranking import Priced, Rank, priced, surplus_usd_per_hour
+from kip.selection.zones import Zones, zones_for
 
 #: (instance type, zone, market) → why EC2 did not give it lately.
 Unavailable = Mapping[tuple[str, str, Market], str]
+
+# Kinds of pods whose candidates are kept at hand: pods of one Deployment are alike, and so are most others.
+_KINDS_AT_HAND = 64
+_MARKETS: dict[MarketWish, tuple[Market, ...]] = {
+    "on-demand": ("on-demand",),
+    "spot": ("spot",),
+    "spot-preferred": ("spot", "on-demand"),
+}
+# The part of a pod's offers that is kept for on-demand ones when spot is only preferred: a pod must not have to wait
+# for the next round when no spot offer holds (Karpenter's users met that: issues 5789, 6324).
+_ON_DEMAND_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +40,9 @@ class Constraints:
     """Zones that cells may be in, preferred ones first."""
     default_instance_type: str
     """For pods that ask for nothing."""
+    allowed: tuple[str, ...] = ()
+    """Families, types or patterns; empty allows all (`cells.instanceTypes`)."""
+    excluded: tuple[str, ...] = ()
     max_offers: int = 20
     """More alternatives than a pod will ever try one after another."""
 
@@ -34,6 +53,11 @@ class Rejection:
 
     reason: str
     types: tuple[str, ...]
+    instead: Mapping[str, str]
+    """Type → what it has in the place of what was wanted, where that is a matter of more or less."""
+
+    def __str__(self) -> str:
+        return f"{len(self.types):,} {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +80,13 @@ class Choice:
         return _rejections(self.outcomes)
 
     def __str__(self) -> str:
-        best, *others = self.offers
-        types = list(dict.fromkeys(offer.instance_type.name for offer in others))
-        more = [name for name in types if name != best.instance_type.name][:3]
-        next_ones = f"; next would be {', '.join(more)}" if more else ""
+        best = self.offers[0]
+        first_of_each = {offer.instance_type.name: offer for offer in reversed(self.offers)}
+        types = dict.fromkeys(offer.instance_type.name for offer in self.offers)
+        listed = [f"{name} {_ranked(first_of_each[name])}" for name in list(types)[:3]]
+        ranking = f"; best {len(listed)}: {', '.join(listed)}" if len(listed) > 1 else ""
         note = f" ({self.note})" if self.note else ""
-        return f"chose {best}{note}; {self.fitting:,} of {self.considered:,} types fit{next_ones}"
+        return f"chose {best}{note}; {self.fitting:,} of {self.considered:,} types fit{ranking}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,63 +104,128 @@ class NoFit:
         """Every type that does not fit, by reason."""
         return _rejections(self.outcomes)
 
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is the same for all pods of one kind, whatever their size."""
+
+    outcomes: tuple[Filtered, ...]
+    steady: Mapping[Market, list[Priced]]
+    """Best first."""
+    burstable: Mapping[Market, list[Priced]]
+    """Their rank depends on the pod's CPU."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Fits:
-    best_first: list[Candidate]
+    kind: _Kind
+    found: Collection[Candidate]
     outcomes: tuple[Filtered, ...]
     note: str = ""
+    leading: _Fits | None = None
+    """What comes before all others, whatever it costs."""
 
 
 class Chooser:
-    """Chooses from one catalogue, which is prepared once."""
+    """Chooses from one catalogue at one moment's prices, which are prepared once.
 
-    def __init__(self, catalogue: Iterable[InstanceType]) -> None:
-        self._candidates = candidates(catalogue)
+    Newer prices make a new one. What only depends on the kind of a pod (everything but amounts) is kept, so that
+    pods that are alike cost some 0.2 ms each.
+    """
+
+    def __init__(self, catalogue: Iterable[InstanceType], market: MarketData = NOTHING_KNOWN) -> None:
+        self._market = market
+        self._candidates = candidates(catalogue, market)
+        self._kind = lru_cache(maxsize=_KINDS_AT_HAND)(self._prepare)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every type of the catalogue with what it leaves to a pod, by name."""
+        return self._candidates
 
     def choose(
         self, needs: Requirements, constraints: Constraints, unavailable: Unavailable | None = None
     ) -> Choice | NoFit:
         """The offers for one pod."""
-        fits = self._fits(needs, constraints)
-        if not fits.best_first:
+        if needs.other_resources:
+            names = ", ".join(needs.other_resources)
+            return NoFit("NoInstanceFits", f"the pod requests {names}, which no cell has")
+        zones = zones_for(needs, constraints.zones)
+        if zones.problem:
+            return NoFit("NoInstanceFits", zones.problem)
+        # Sorted, because their order changes with every launch and what is at hand does not depend on it.
+        fits = self._fits(needs, replace(constraints, zones=tuple(sorted(zones.all))))
+        if not fits.found:
             return NoFit("NoInstanceFits", fits.outcomes[-1].explain(), fits.outcomes)
-        if not constraints.zones:
-            return NoFit("NoInstanceFits", "no subnet is configured in which a cell could be", fits.outcomes)
-        offers = _offers(fits.best_first, needs.market, constraints, unavailable or {})
+        offers = tuple(_offers(fits, needs, zones, constraints.max_offers, unavailable or {}))
         if not offers:
-            message = _all_unavailable(fits.best_first, needs.market, constraints, unavailable or {})
-            return NoFit("NoInstanceAvailable", message, fits.outcomes)
-        return Choice(offers, len(fits.best_first), len(self._candidates), fits.outcomes, fits.note)
+            return self._none_now(fits, needs, zones, unavailable or {})
+        return Choice(offers, len(fits.found), len(self._candidates), fits.outcomes, fits.note)
 
     def _fits(self, needs: Requirements, constraints: Constraints) -> _Fits:
-        if needs.instance_type is not None and not is_pattern(needs.instance_type):
-            return self._named(needs)
         if needs.instance_type is None and not needs.sized:
-            return self._default(needs, constraints.default_instance_type)
-        outcomes = tuple(apply(KIND + SIZE, self._candidates, needs))
-        return _Fits(ranked(outcomes[-1].kept, needs), outcomes)
+            return self._default(needs, constraints)
+        fits = _sized(self._kind(_without_amounts(needs), constraints), needs)
+        if not is_exact(needs.instance_type):
+            return fits
+        return replace(fits, note="".join(_perhaps_too_small(named, needs) for named in fits.found))
 
-    def _named(self, needs: Requirements) -> _Fits:
-        """A type that the pod names counts whatever the pod requests: that is what naming it is for."""
-        outcomes = tuple(apply(KIND, self._candidates, needs))
-        found = list(outcomes[-1].kept)
-        small = bool(found) and not apply(SIZE, found, needs)[-1].kept
-        note = f"as its annotation says, though it leaves less than the {needs} requested" if small else ""
-        return _Fits(found, outcomes, note)
-
-    def _default(self, needs: Requirements, default: str) -> _Fits:
+    def _default(self, needs: Requirements, constraints: Constraints) -> _Fits:
         """The configured type; should EC2 have none, types that leave a pod no less than it does."""
-        named = self._named(replace(needs, instance_type=default))
-        if not named.best_first:
-            outcomes = tuple(apply(KIND + SIZE, self._candidates, needs))
+        name = constraints.default_instance_type
+        kind = self._kind(_without_amounts(needs), constraints)
+        named = self._fits(replace(needs, instance_type=name), constraints)
+        if not named.found:
             why = named.outcomes[-1].explain()
-            return _Fits(ranked(outcomes[-1].kept, needs), outcomes, f"not the default {default}: {why}")
-        like = named.best_first[0]
-        as_large = replace(needs, cpu_millis=like.cpu_millis, memory_bytes=like.memory_bytes)
-        outcomes = tuple(apply(KIND + SIZE, self._candidates, as_large))
-        others = [candidate for candidate in ranked(outcomes[-1].kept, needs) if candidate is not like]
-        return _Fits([like, *others], outcomes, "the default, as the pod requests nothing")
+            return replace(_sized(kind, needs), note=f"not the default {name}: {why}")
+        (like,) = named.found
+        as_large = replace(needs, cpu_millis=like.cpu_millis, memory_bytes=max(like.memory_bytes, 0))
+        others = _sized(kind, as_large)
+        # They are ranked by `needs`: what the default leaves is no request that anybody will use all the time.
+        note = "the default, as the pod requests nothing"
+        return replace(others, found={*others.found, like}, note=note, leading=named)
+
+    def _prepare(self, needs: Requirements, constraints: Constraints) -> _Kind:
+        zones = constraints.zones
+        filters = kind_filters(
+            allowed=constraints.allowed,
+            excluded=constraints.excluded,
+            zones=zones,
+            offered=self._market.offered,
+        )
+        outcomes = tuple(apply(filters, self._candidates, needs))
+        by_market = {
+            market: priced(outcomes[-1].kept, needs, market, zones, self._market)
+            for market in _MARKETS[needs.market]
+        }
+        return _Kind(
+            outcomes,
+            steady={
+                m: [p for p in entries if not p.candidate.type.burstable] for m, entries in by_market.items()
+            },
+            burstable={
+                m: [p for p in entries if p.candidate.type.burstable] for m, entries in by_market.items()
+            },
+        )
+
+    def _none_now(self, fits: _Fits, needs: Requirements, zones: Zones, unavailable: Unavailable) -> NoFit:
+        asked = [o for o in _offers(fits, needs, zones, len(self._candidates), {}) if _key(o) in unavailable]
+        where = ", ".join(zones.all)
+        if not asked:
+            message = (
+                f"no type that fits can be had on the market {needs.market} in {where}, as the pod wants it"
+            )
+            return NoFit("NoInstanceFits", message, fits.outcomes)
+        best, total = asked[0], len(fits.found)
+        count = "the only type that fits" if total == 1 else f"all {total:,} types that fit"
+        message = (
+            f"EC2 had none of {count} lately, in {where}; {best.instance_type.name} in {best.zone}, "
+            f"{best.market_name}: {unavailable[_key(best)]}"
+        )
+        return NoFit("NoInstanceAvailable", message, fits.outcomes)
 
 
 def choose(
@@ -143,37 +233,127 @@ def choose(
     catalogue: Iterable[InstanceType],
     constraints: Constraints,
     unavailable: Unavailable | None = None,
+    market: MarketData = NOTHING_KNOWN,
 ) -> Choice | NoFit:
     """The offers for one pod. For many pods and one catalogue make a `Chooser`."""
-    return Chooser(catalogue).choose(needs, constraints, unavailable)
+    return Chooser(catalogue, market).choose(needs, constraints, unavailable)
+
+
+def _without_amounts(needs: Requirements) -> Requirements:
+    """What makes two pods of one kind; hashable."""
+    return replace(
+        needs,
+        cpu_millis=0,
+        memory_bytes=0,
+        huge_pages_bytes=0,
+        volume_bytes=0,
+        volume_zones=None,
+        spreads=(),
+        private_ip_only=None,
+        security_groups=(),
+        instance_profile=None,
+        sized=True,
+        parts=(),
+    )
+
+
+def _perhaps_too_small(named: Candidate, needs: Requirements) -> str:
+    requested = needs.memory_bytes + needs.huge_pages_bytes
+    if requested <= named.memory_bytes:
+        return ""
+    left = f"{max(named.memory_bytes, 0) // MIB:,}Mi of the {-(-requested // MIB):,}Mi memory requested"
+    return f"as the pod asks for it, though it may leave no more than {left}"
+
+
+def _sized(kind: _Kind, needs: Requirements) -> _Fits:
+    if not kind.outcomes[-1].kept:
+        return _Fits(kind, (), kind.outcomes)
+    sizes = apply(SIZE, kind.outcomes[-1].kept, needs)
+    return _Fits(kind, sizes[-1].kept, (*kind.outcomes, *sizes))
 
 
 def _offers(
-    best_first: Iterable[Candidate], market: Market, constraints: Constraints, unavailable: Unavailable
-) -> tuple[Offer, ...]:
-    offers: list[Offer] = []
-    for candidate in best_first:
-        # Spot prices differ by zone and hour; the on-demand price, by which types are ranked, is none.
-        price = candidate.type.usd_per_hour if market == "on-demand" else None
-        offers += [
-            Offer(candidate.type, zone, market, price)
-            for zone in constraints.zones
-            if (candidate.name, zone, market) not in unavailable
-        ]
-        if len(offers) >= constraints.max_offers:
-            break
-    return tuple(offers[: constraints.max_offers])
+    fits: _Fits, needs: Requirements, zones: Zones, limit: int, unavailable: Unavailable
+) -> Iterator[Offer]:
+    """Market by market, then zones from the better to the worse, then from the cheapest on."""
+    markets = _MARKETS[needs.market]
+    ranked = {market: _ranked_entries(fits, needs, market) for market in markets}
+    left = limit
+    for market in markets:
+        entries = ranked[market]
+        if market == "spot" and len(markets) > 1:
+            entries = _no_dearer_than(entries, ranked["on-demand"], needs)
+            share = max(limit - max(limit // _ON_DEMAND_SHARE, 1), 1)
+        else:
+            share = left
+        for offer in _first(_in_zones(entries, needs, zones), share, unavailable):
+            yield offer
+            left -= 1
 
 
-def _all_unavailable(
-    found: list[Candidate], market: Market, constraints: Constraints, unavailable: Unavailable
-) -> str:
-    best, zone = found[0].name, constraints.zones[0]
-    count = "the only type that fits" if len(found) == 1 else f"all {len(found):,} types that fit"
-    why = unavailable[best, zone, market]
-    return f"EC2 had none of {count} lately, in {', '.join(constraints.zones)}; {best} in {zone}, {market}: {why}"
+def _first(offers: Iterable[Offer], limit: int, unavailable: Unavailable) -> Iterator[Offer]:
+    for offer in offers:
+        if limit <= 0:
+            return
+        if _key(offer) not in unavailable:
+            yield offer
+            limit -= 1
+
+
+def _in_zones(entries: list[Priced], needs: Requirements, zones: Zones) -> Iterator[Offer]:
+    for tier in zones.tiers:
+        for entry in entries:
+            candidate = entry.candidate
+            surplus = surplus_usd_per_hour(candidate, needs) if candidate.type.burstable else 0.0
+            for zone in tier:
+                if zone in entry.zones:
+                    yield Offer(candidate.type, zone, entry.market, entry.usd, needs.dedicated, surplus)
+
+
+def _ranked_entries(fits: _Fits, needs: Requirements, market: Market) -> list[Priced]:
+    """Best first, as far as they fit."""
+    found = fits.found if isinstance(fits.found, set) else set(fits.found)
+    steady = ((entry.rank, entry) for entry in fits.kind.steady[market] if entry.candidate in found)
+    bursting = sorted(
+        ((entry.rank_for(needs), entry) for entry in fits.kind.burstable[market] if entry.candidate in found),
+        key=_rank_of,
+    )
+    entries = [entry for _, entry in heapq.merge(steady, bursting, key=_rank_of)]
+    if fits.leading is None:
+        return entries
+    leading = _ranked_entries(fits.leading, needs, market)
+    ahead = {entry.candidate for entry in leading}
+    return [*leading, *(entry for entry in entries if entry.candidate not in ahead)]
+
+
+def _rank_of(ranked: tuple[Rank, Priced]) -> Rank:
+    return ranked[0]
+
+
+def _no_dearer_than(entries: list[Priced], on_demand: list[Priced], needs: Requirements) -> list[Priced]:
+    """Nobody who prefers spot wants to pay more for it than on demand (Karpenter leaves such offers out too)."""
+    if not on_demand:
+        return entries
+    limit = on_demand[0].rank_for(needs)
+    return [entry for entry in entries if entry.usd is None or entry.rank_for(needs) <= limit]
+
+
+def _key(offer: Offer) -> tuple[str, str, Market]:
+    return offer.instance_type.name, offer.zone, offer.market
+
+
+def _ranked(offer: Offer) -> str:
+    """The price in a ranking; `~` says that it is the on-demand price in the place of one that is not known."""
+    if offer.ranked_usd is None:
+        return "(price unknown)"
+    return f"{'~' if offer.usd_per_hour is None else ''}{usd(offer.ranked_usd)}"
 
 
 def _rejections(outcomes: Iterable[Filtered]) -> tuple[Rejection, ...]:
-    found = ((outcome.reason, tuple(c.name for c in outcome.rejected)) for outcome in outcomes)
-    return tuple(Rejection(reason, types) for reason, types in found if types)
+    result = []
+    for outcome in outcomes:
+        rejected = outcome.rejected
+        if rejected:
+            instead = {c.name: outcome.instead(c) for c in rejected} if outcome.instead else {}
+            result.append(Rejection(outcome.reason, tuple(c.name for c in rejected), instead))
+    return tuple(result)

@@ -27,10 +27,24 @@ def test_instance_types(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "market"),
-    [("spot", "spot"), ("Spot", "spot"), (" on-demand ", "on-demand"), ("ON-DEMAND", "on-demand")],
+    [
+        ("spot", "spot"),
+        ("Spot", "spot"),
+        ("spot-preferred", "spot-preferred"),
+        (" on-demand ", "on-demand"),
+        ("ON-DEMAND", "on-demand"),
+    ],
 )
 def test_launch_types(text: str, market: str) -> None:
     assert wishes(pod(launch_type=text)).market == market
+
+
+def test_dedicated_is_on_demand_too() -> None:
+    assert wishes(pod(launch_type="Dedicated")) == Wishes(market="on-demand", dedicated=True)
+
+
+def test_kinds_of_gpus() -> None:
+    assert wishes(pod(gpu_type="a10g, NVIDIA-L4")).gpu_kinds == ("a10g", "NVIDIA-L4")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +69,7 @@ def test_the_others() -> None:
     )
 
 
+LAUNCH_TYPES = "expected on-demand, spot, spot-preferred or dedicated"
 TYPE = "expected an instance type like m7i.large, or a pattern like c7* or m*.large"
 
 
@@ -68,8 +83,9 @@ TYPE = "expected an instance type like m7i.large, or a pattern like c7* or m*.la
         ("instance_type", "m5.large,c5.large", TYPE),
         ("instance_type", "t1.micro", "instances of the t1 family cannot run a cell"),
         ("instance_type", "t1*", "instances of the t1 family cannot run a cell"),
-        ("launch_type", "cheap", "expected spot or on-demand"),
-        ("launch_type", "dedicated", "dedicated hosts are not supported; expected spot or on-demand"),
+        ("launch_type", "cheap", LAUNCH_TYPES),
+        ("gpu_type", "", "expected names of GPUs with commas between them, like a10g or l4,t4"),
+        ("gpu_type", "l4,,t4", "expected names of GPUs with commas between them, like a10g or l4,t4"),
         ("volume_size", "20 GB", "expected a size like 20Gi"),
         ("volume_size", "0", "expected a size like 20Gi"),
         ("volume_size", "-5Gi", "expected a size like 20Gi"),
@@ -104,6 +120,6 @@ def test_all_wrong_ones_are_said() -> None:
     with pytest.raises(InvalidAnnotationError) as caught:
         wishes(pod(launch_type="x", volume_size="y"))
     assert str(caught.value).splitlines() == [
-        "annotation pod.elotl.co/launch-type: 'x' is not allowed: expected spot or on-demand",
+        "annotation pod.elotl.co/launch-type: 'x' is not allowed: expected on-demand, spot, spot-preferred or dedicated",
         "annotation pod.elotl.co/volume-size: 'y' is not allowed: expected a size like 20Gi",
     ]

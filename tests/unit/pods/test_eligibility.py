@@ -164,7 +164,8 @@ def with_volume(**volume: Any) -> dict[str, Any]:
         (
             pod(metadata={"annotations": {"pod.elotl.co/launch-type": "cheap"}}),
             "InvalidAnnotation",
-            "annotation pod.elotl.co/launch-type: 'cheap' is not allowed: expected spot or on-demand",
+            "annotation pod.elotl.co/launch-type: 'cheap' is not allowed: expected on-demand, spot, spot-preferred or "
+            "dedicated",
         ),
         (
             pod({"containers": [{"name": "c", "resources": {"requests": {"cpu": "much"}}}]}),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kip.pods.placement import architectures
+from kip.model.placement import Rule
+from kip.pods.placement import architectures, markets, terms
 
 ARCH = "kubernetes.io/arch"
 
@@ -72,3 +73,47 @@ def test_what_is_preferred_does_not_bind() -> None:
         }
     }
     assert architectures(pod) is None
+
+
+ZONE = "topology.kubernetes.io/zone"
+
+
+def test_only_labels_of_machines_count() -> None:
+    pod = affinity([expression("In", "a", key=ZONE), expression("In", "x", key="team")])
+    pod["spec"]["nodeSelector"] = {"type": "virtual-kubelet", "node.kubernetes.io/instance-type": "m7i.large"}
+    assert terms(pod) == (
+        (Rule("node.kubernetes.io/instance-type", "In", ("m7i.large",)), Rule(ZONE, "In", ("a",))),
+    )
+
+
+def test_terms_are_alternatives_and_the_selector_holds_in_each() -> None:
+    pod = affinity([expression("In", "a", key=ZONE)], [expression("NotIn", "b", key=ZONE)])
+    pod["spec"]["nodeSelector"] = {ARCH: "arm64"}
+    arm = Rule(ARCH, "In", ("arm64",))
+    assert terms(pod) == ((arm, Rule(ZONE, "In", ("a",))), (arm, Rule(ZONE, "NotIn", ("b",))))
+
+
+def test_an_alternative_that_allows_everything_makes_the_others_idle() -> None:
+    assert terms(affinity([expression("In", "a", key=ZONE)], [expression("In", "x", key="team")])) == ()
+
+
+def test_who_wants_no_karpenter_node_gets_a_cell() -> None:
+    assert terms(affinity([expression("DoesNotExist", key="karpenter.sh/capacity-type")])) == ()
+
+
+def test_the_first_kips_gpu_label_says_its_kind_by_being_there() -> None:
+    pod = {"spec": {"nodeSelector": {"node.elotl.co/gpu-t4": ""}}}
+    assert terms(pod) == ((Rule("node.elotl.co/gpu-t4", "Exists"),),)
+
+
+def test_numbers_are_compared() -> None:
+    pod = affinity([expression("Gt", "5", key="karpenter.k8s.aws/instance-generation")])
+    assert terms(pod) == ((Rule("karpenter.k8s.aws/instance-generation", "Gt", ("5",)),),)
+
+
+def test_markets() -> None:
+    assert markets(()) is None
+    assert markets(((Rule(ZONE, "Exists"),),)) is None
+    assert markets(((Rule("karpenter.sh/capacity-type", "In", ("spot", "x")),),)) == {"spot"}
+    assert markets(((Rule("eks.amazonaws.com/capacityType", "NotIn", ("SPOT",)),),)) == {"on-demand"}
+    assert markets(((Rule("eks.amazonaws.com/capacityType", "In", ("spot",)),),)) == frozenset()

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from kip.model.quantity import GIB, MIB, QuantityError
 from kip.model.requirements import Part, Requirements
+from kip.model.spread import ZoneSpread
 from kip.pods.annotations import InvalidAnnotationError
-from kip.pods.requirements import requirements
+from kip.pods.requirements import Known, requirements
+from kip.pods.spread import Neighbour
 
 
 def container(name: str = "web", **requests: str) -> dict[str, Any]:
@@ -126,6 +128,7 @@ def test_what_is_wrong_is_said() -> None:
     [
         (Requirements(cpu_millis=1500, memory_bytes=GIB, gpus=1), "1500m CPU, 1Gi memory, 1 GPU"),
         (Requirements(gpus=2), "2 GPUs"),
+        (Requirements(memory_bytes=GIB, huge_pages_bytes=GIB // 2), "1Gi memory, 512Mi huge pages"),
         (Requirements(), "nothing in particular"),
     ],
 )
@@ -169,3 +172,110 @@ def test_the_parts_add_up(
     assert sum(part.cpu_millis for part in needs.parts) == needs.cpu_millis
     assert sum(part.memory_bytes for part in needs.parts) == needs.memory_bytes
     assert all(part.cpu_millis >= 0 and part.memory_bytes >= 0 for part in needs.parts)
+
+
+def test_huge_pages_come_on_top_of_memory() -> None:
+    needs = requirements(
+        pod(
+            containers=[
+                {
+                    "name": "c",
+                    "resources": {
+                        "limits": {"memory": "1Gi", "hugepages-2Mi": "512Mi", "hugepages-1Gi": "1Gi"}
+                    },
+                }
+            ]
+        )
+    )
+    assert (needs.memory_bytes, needs.huge_pages_bytes) == (GIB, 1536 * MIB)
+    assert needs.parts == (Part("container c", memory_bytes=GIB, huge_pages_bytes=1536 * MIB),)
+
+
+def test_what_no_cell_has() -> None:
+    requests = {"cpu": "1", "amd.com/gpu": "1", "example.com/fpga": "2", "example.com/none": "0"}
+    needs = requirements(pod(containers=[{"name": "c", "resources": {"requests": requests}}]))
+    assert needs.other_resources == ("amd.com/gpu", "example.com/fpga")
+
+
+def test_kinds_of_gpus_by_annotation() -> None:
+    gpu = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    assert requirements(pod({"pod.elotl.co/gpu-type": "a10g,l4"}, containers=[gpu])).gpu_kinds == (
+        "a10g",
+        "l4",
+    )
+
+
+def test_dedicated_hardware_is_rented_on_demand() -> None:
+    needs = requirements(pod({"pod.elotl.co/launch-type": "dedicated"}, containers=[]))
+    assert (needs.market, needs.dedicated) == ("on-demand", True)
+
+
+def capacity(operator: str, *values: str, key: str = "karpenter.sh/capacity-type") -> dict[str, Any]:
+    expression = {"key": key, "operator": operator, "values": list(values)}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "market"),
+    [
+        ({}, "on-demand"),
+        ({"nodeSelector": {"karpenter.sh/capacity-type": "spot"}}, "spot"),
+        ({"nodeSelector": {"eks.amazonaws.com/capacityType": "SPOT"}}, "spot"),
+        ({"nodeSelector": {"eks.amazonaws.com/capacityType": "ON_DEMAND"}}, "on-demand"),
+        (capacity("In", "spot", "on-demand"), "spot-preferred"),
+        (capacity("NotIn", "spot"), "on-demand"),
+        (capacity("NotIn", "on-demand"), "spot"),
+        (capacity("NotIn", "reserved"), "on-demand"),
+        (capacity("Exists"), "on-demand"),
+        (capacity("DoesNotExist"), "on-demand"),
+        (capacity("In", "reserved"), "on-demand"),
+    ],
+)
+def test_the_market_by_labels(spec: dict[str, Any], market: str) -> None:
+    assert requirements(pod(containers=[], **spec)).market == market
+
+
+def test_the_annotation_counts_before_labels() -> None:
+    spec = {"nodeSelector": {"karpenter.sh/capacity-type": "spot"}}
+    assert (
+        requirements(pod({"pod.elotl.co/launch-type": "on-demand"}, containers=[], **spec)).market
+        == "on-demand"
+    )
+
+
+@pytest.mark.parametrize(
+    ("selector", "image", "architectures", "words"),
+    [
+        ({}, None, None, "the pod's node selector or affinity wants"),
+        ({}, {"amd64", "arm64", "s390x"}, {"amd64", "arm64"}, "the pod's image is for"),
+        ({}, {"s390x"}, set(), "the pod's image is for"),
+        ({"kubernetes.io/arch": "arm64"}, None, {"arm64"}, "the pod's node selector or affinity wants"),
+        (
+            {"kubernetes.io/arch": "arm64"},
+            {"amd64"},
+            set(),
+            "the pod's node selector or affinity and its image together allow",
+        ),
+    ],
+)
+def test_architectures_of_pod_and_image(
+    selector: dict[str, str], image: set[str] | None, architectures: set[str] | None, words: str
+) -> None:
+    known = Known(image_architectures=None if image is None else frozenset(image))
+    needs = requirements(pod(containers=[], nodeSelector=selector), known)
+    assert needs.architectures == architectures
+    assert needs.architectures_from == words
+
+
+def test_what_is_known_besides_the_pod() -> None:
+    constraint = {
+        "maxSkew": 1,
+        "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {},
+    }
+    known = Known(volume_zones=frozenset({"a"}), neighbours=(Neighbour({}, "b"),))
+    needs = requirements(pod(containers=[], topologySpreadConstraints=[constraint]), known)
+    assert needs.volume_zones == {"a"}
+    assert needs.spreads == (ZoneSpread(max_skew=1, required=True, counts={"b": 1}),)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kip.cloud.catalogue import load
 from kip.model.instance_type import InstanceType
+from kip.model.market import MarketData
+from kip.model.placement import Rule
 from kip.model.quantity import GIB, MIB
 from kip.model.requirements import Requirements
 from kip.model.reserve import reserve
+from kip.model.spread import ZoneSpread
 from kip.selection.choose import Choice, Chooser, Constraints, NoFit, choose
-from kip.selection.filters import LEAST_MEMORY_BYTES
 
 ZONES = ("us-east-1a", "us-east-1b")
+ZONE = "topology.kubernetes.io/zone"
 CONSTRAINTS = Constraints(zones=ZONES, default_instance_type="t3.small")
 
 
@@ -145,11 +144,35 @@ def test_the_spot_market() -> None:
     assert "hpc7.large" not in {offer.instance_type.name for offer in found.offers}
 
 
-def test_an_exact_type_counts_whatever_is_requested() -> None:
-    found = choose(Requirements(instance_type="t3.nano", cpu_millis=8000), CATALOGUE, CONSTRAINTS)
+def test_an_exact_type_that_no_kubelet_would_run_the_pod_on_is_not_taken() -> None:
+    assert nothing(instance_type="t3.nano", cpu_millis=8000) == (
+        "NoInstanceFits",
+        "t3.nano, which the pod asks for, leaves 1.93 of 2 CPUs, and the pod requests 8 CPUs",
+    )
+    assert nothing(instance_type="m7i.large", memory_bytes=8 * GIB) == (
+        "NoInstanceFits",
+        "m7i.large, which the pod asks for, leaves at most 7.6Gi of 8Gi memory, and the pod requests 8Gi",
+    )
+
+
+def test_an_exact_type_that_may_be_too_small_is_taken_and_said_to_be_so() -> None:
+    """What the hypervisor keeps is an estimate, on the safe side; whoever names a type may know better."""
+    found = choose(Requirements(instance_type="m7i.large", memory_bytes=7 * GIB), CATALOGUE, CONSTRAINTS)
     assert isinstance(found, Choice)
-    assert [offer.instance_type.name for offer in found.offers] == ["t3.nano", "t3.nano"]
-    assert found.note == "as its annotation says, though it leaves less than the 8 CPU requested"
+    assert (
+        found.note
+        == "as the pod asks for it, though it may leave no more than 7,134Mi of the 7,168Mi memory requested"
+    )
+    seen = MarketData(memory_bytes={"m7i.large": 7400 * MIB})
+    known = choose(
+        Requirements(instance_type="m7i.large", memory_bytes=7 * GIB), CATALOGUE, CONSTRAINTS, market=seen
+    )
+    assert isinstance(known, NoFit)
+
+
+def test_an_exact_type_needs_no_least_memory() -> None:
+    """A nano leaves next to nothing, but who asks for one gets it."""
+    assert chosen(instance_type="t3.nano", cpu_millis=100) == ["t3.nano"]
 
 
 def test_an_exact_type_that_is_large_enough_needs_no_note() -> None:
@@ -174,7 +197,7 @@ def test_a_default_of_the_wrong_architecture_is_not_taken() -> None:
     found = choose(needs, CATALOGUE, CONSTRAINTS)
     assert isinstance(found, Choice)
     assert str(found) == (
-        "chose c7g.xlarge in us-east-1a, on-demand, $0.145/h (not the default t3.small: the pod's node selector or "
+        "chose c7g.xlarge in us-east-1a, on-demand $0.145/h (not the default t3.small: the pod's node selector or "
         "affinity wants arm64, and the only type that matches is amd64); 1 of 17 types fit"
     )
 
@@ -272,8 +295,8 @@ def test_no_subnet() -> None:
 def test_the_choice_in_words() -> None:
     found = choose(Requirements(cpu_millis=3500, memory_bytes=6 * GIB), CATALOGUE, CONSTRAINTS)
     assert str(found) == (
-        "chose c7i.xlarge in us-east-1a, on-demand, $0.1785/h; 4 of 17 types fit; next would be m7i.xlarge, "
-        "m4.xlarge, x9.new"
+        "chose c7i.xlarge in us-east-1a, on-demand $0.1785/h; 4 of 17 types fit; best 3: c7i.xlarge $0.1785/h, "
+        "m7i.xlarge $0.2016/h, m4.xlarge $0.2/h"
     )
 
 
@@ -293,73 +316,223 @@ def test_everything_rejected_has_a_reason() -> None:
     ]
 
 
-ALL = load("us-east-1")
-CHOOSER = Chooser(ALL)
-NEEDS = st.builds(
-    Requirements,
-    cpu_millis=st.integers(0, 200_000),
-    memory_bytes=st.integers(0, 2048).map(lambda gib: gib * GIB),
-    gpus=st.sampled_from([0, 0, 0, 1, 4, 8]),
-    architectures=st.sampled_from(
-        [None, frozenset({"amd64"}), frozenset({"arm64"}), frozenset({"amd64", "arm64"})]
-    ),
-    market=st.sampled_from(["on-demand", "spot"]),
-    instance_type=st.sampled_from([None, None, "m*", "c7*", "*.xlarge", "t3*"]),
+def offered(
+    data: MarketData | None = None, constraints: Constraints = CONSTRAINTS, **needs: Any
+) -> list[str]:
+    """`type zone market` of each offer."""
+    found = choose(Requirements(**needs), CATALOGUE, constraints, market=data or MarketData())
+    assert isinstance(found, Choice), found
+    return [f"{o.instance_type.name} {o.zone[-1]} {o.market_name}" for o in found.offers]
+
+
+SPOT = MarketData(
+    spot={
+        ("m7i.xlarge", "us-east-1a"): 0.09,
+        ("m7i.xlarge", "us-east-1b"): 0.07,
+        ("c7i.xlarge", "us-east-1a"): 0.08,
+        ("c7i.xlarge", "us-east-1b"): 0.3,
+    }
 )
 
 
-def fits(kind: InstanceType, needs: Requirements) -> bool:
-    """By the kubelet's own admission: what is requested against what is allocatable."""
-    kept = reserve(vcpus=kind.vcpus, memory_mib=kind.memory_mib, architecture=kind.architecture)
-    return (
-        kind.vcpus * 1000 - kept.cpu_millis >= needs.cpu_millis
-        and kind.memory_mib * MIB - kept.memory_bytes >= max(needs.memory_bytes, LEAST_MEMORY_BYTES)
-        and kind.gpus >= needs.gpus
-        and kind.max_ipv4_per_eni >= 2
-        and (needs.architectures is None or kind.architecture in needs.architectures)
-        and (needs.market != "spot" or kind.spot)
+def test_spot_is_ranked_by_its_price_in_each_zone() -> None:
+    assert offered(SPOT, cpu_millis=3500, market="spot") == [
+        "m7i.xlarge b spot",
+        "c7i.xlarge a spot",
+        "m7i.xlarge a spot",
+        "m4.xlarge a spot",  # unknown: by its on-demand price
+        "m4.xlarge b spot",
+        "c7i.xlarge b spot",
+        "x9.new a spot",
+        "x9.new b spot",
+    ]
+
+
+def test_spot_in_words() -> None:
+    found = choose(Requirements(cpu_millis=3500, market="spot"), CATALOGUE, CONSTRAINTS, market=SPOT)
+    assert str(found) == (
+        "chose m7i.xlarge in us-east-1b, spot $0.07/h; 4 of 17 types fit; best 3: m7i.xlarge $0.07/h, "
+        "c7i.xlarge $0.08/h, m4.xlarge ~$0.2/h"
+    )
+    unknown = choose(Requirements(cpu_millis=3500, market="spot"), CATALOGUE, CONSTRAINTS)
+    assert str(unknown).startswith(
+        "chose c7i.xlarge in us-east-1a, spot price unknown, on-demand $0.1785/h; 4 of"
     )
 
 
-@given(NEEDS)
-def test_whatever_is_chosen_is_large_enough(needs: Requirements) -> None:
-    found = CHOOSER.choose(needs, CONSTRAINTS)
-    if isinstance(found, Choice):
-        assert all(fits(offer.instance_type, needs) for offer in found.offers)
+def test_spot_preferred_is_spot_first_and_has_on_demand_at_hand() -> None:
+    few = replace(CONSTRAINTS, max_offers=4)
+    assert offered(SPOT, few, cpu_millis=3500, market="spot-preferred") == [
+        "m7i.xlarge b spot",
+        "c7i.xlarge a spot",
+        "m7i.xlarge a spot",
+        "c7i.xlarge a on-demand",
+    ]
 
 
-@given(NEEDS)
-def test_nothing_that_fits_costs_less_than_the_first(needs: Requirements) -> None:
-    """Burstable types apart, whose surplus is a price of its own; others of the same kind as the chosen one."""
-    found = CHOOSER.choose(needs, CONSTRAINTS)
-    if not isinstance(found, Choice) or found.offers[0].instance_type.burstable:
-        return
-    best = found.offers[0].instance_type
-    names = {name for rejection in found.rejected for name in rejection.types}
-    for other in ALL:
-        if other.name in names or other.burstable or other.usd_per_hour is None:
-            continue
-        assert fits(other, needs)
-        assert best.usd_per_hour is not None
-        penalty = (1.0 if other.current_generation else 1.2) / (1.0 if best.current_generation else 1.2)
-        assert best.usd_per_hour <= other.usd_per_hour * penalty + 1e-9
+def test_nobody_prefers_spot_that_costs_more() -> None:
+    every = offered(SPOT, cpu_millis=3500, market="spot-preferred")
+    assert "c7i.xlarge b spot" not in every
+    assert "c7i.xlarge b spot" in offered(SPOT, cpu_millis=3500, market="spot")
 
 
-@given(NEEDS)
-def test_every_type_either_fits_or_has_a_reason(needs: Requirements) -> None:
-    found = CHOOSER.choose(needs, replace(CONSTRAINTS, max_offers=10_000))
-    rejected = {name for rejection in found.rejected for name in rejection.types}
-    offered = {offer.instance_type.name for offer in found.offers} if isinstance(found, Choice) else set()
-    assert rejected | offered == {kind.name for kind in ALL}
-    assert not rejected & offered
+def test_spot_preferred_without_spot_is_on_demand() -> None:
+    names = ("c7i.xlarge", "m7i.xlarge", "m4.xlarge", "x9.new")
+    none: dict[Any, str] = {(name, zone, "spot"): "none" for name in names for zone in ZONES}
+    found = choose(Requirements(cpu_millis=3500, market="spot-preferred"), CATALOGUE, CONSTRAINTS, none)
+    assert isinstance(found, Choice)
+    assert {offer.market for offer in found.offers} == {"on-demand"}
+    assert found.offers[0].instance_type.name == "c7i.xlarge"
 
 
-@given(NEEDS, st.randoms(use_true_random=False))
-def test_the_catalogues_order_does_not_matter(needs: Requirements, chance: random.Random) -> None:
-    shuffled = list(CATALOGUE)
-    chance.shuffle(shuffled)
-    first, second = choose(needs, CATALOGUE, CONSTRAINTS), choose(needs, shuffled, CONSTRAINTS)
-    assert type(first) is type(second)
-    if isinstance(first, Choice) and isinstance(second, Choice):
-        assert first.offers == second.offers
-    assert str(first.rejected) == str(second.rejected)
+def test_a_type_that_is_never_spot_is_had_on_demand_when_spot_is_only_preferred() -> None:
+    both = offered(cpu_millis=1900, market="spot-preferred")
+    assert "hpc7.large a on-demand" in both
+    assert "hpc7.large a spot" not in both
+
+
+def test_dedicated_hardware() -> None:
+    own = tuple(replace(k, dedicated_hosts=k.name.startswith("m")) for k in CATALOGUE)
+    found = choose(Requirements(cpu_millis=3500, dedicated=True), own, CONSTRAINTS)
+    assert str(found) == (
+        "chose m7i.xlarge in us-east-1a, dedicated price unknown, shared on-demand $0.2016/h; 2 of 17 types fit; "
+        "best 2: m7i.xlarge ~$0.2016/h, m4.xlarge ~$0.2/h"
+    )
+    assert isinstance(found, Choice)
+    assert all(offer.dedicated and offer.market == "on-demand" for offer in found.offers)
+
+
+def test_configured_types_bind_even_those_who_ask_for_another_by_name() -> None:
+    only = replace(CONSTRAINTS, allowed=("c7i", "m*"), excluded=("*.metal*", "c7i.large"))
+    assert offered(constraints=only, cpu_millis=1900)[0] == "m7i.large a on-demand"
+    found = choose(Requirements(instance_type="t3.small", cpu_millis=100), CATALOGUE, only)
+    assert isinstance(found, NoFit)
+    assert found.message == "the only type that matches is not allowed by cells.instanceTypes"
+    default = choose(Requirements(sized=False), CATALOGUE, only)
+    assert isinstance(default, Choice)
+    assert default.note == (
+        "not the default t3.small: the only type that matches is not allowed by cells.instanceTypes"
+    )
+
+
+def test_a_default_that_is_special_is_meant() -> None:
+    """Whoever configures bare metal or GPUs as the default gets them, and ordinary types as alternatives."""
+    special = replace(CONSTRAINTS, default_instance_type="g4dn.xlarge")
+    assert offered(constraints=special, sized=False)[:3] == [
+        "g4dn.xlarge a on-demand",
+        "g4dn.xlarge b on-demand",
+        "m7i.xlarge a on-demand",
+    ]
+
+
+def test_zones_with_fewer_of_the_pods_like_come_first() -> None:
+    wish = ZoneSpread(max_skew=1, required=False, counts={ZONES[0]: 1})
+    first = offered(cpu_millis=3500, spreads=(wish,))
+    assert [o.split()[1] for o in first] == ["b"] * 4 + ["a"] * 4
+    must = ZoneSpread(max_skew=1, required=True, counts={ZONES[0]: 1})
+    assert {o.split()[1] for o in offered(cpu_millis=3500, spreads=(must,))} == {"b"}
+
+
+def test_volumes_bind_the_pod_to_their_zone() -> None:
+    assert {o.split()[1] for o in offered(cpu_millis=3500, volume_zones=frozenset({ZONES[1]}))} == {"b"}
+
+
+def test_what_a_zone_does_not_have_is_not_asked_for_there() -> None:
+    data = MarketData(offered={ZONES[0]: frozenset({"m7i.xlarge"}), ZONES[1]: frozenset({"c7i.xlarge"})})
+    assert offered(data, cpu_millis=3500) == ["c7i.xlarge b on-demand", "m7i.xlarge a on-demand"]
+
+
+def test_labels_choose_types_zones_and_markets_together() -> None:
+    terms = (
+        (Rule("node.kubernetes.io/instance-type", "In", ("m7i.xlarge",)), Rule(ZONE, "In", (ZONES[0],))),
+        (Rule("node.kubernetes.io/instance-type", "In", ("c7i.xlarge",)), Rule(ZONE, "In", (ZONES[1],))),
+    )
+    assert offered(cpu_millis=3500, terms=terms) == ["c7i.xlarge b on-demand", "m7i.xlarge a on-demand"]
+
+
+def test_a_label_names_what_it_names_but_must_fit() -> None:
+    assert chosen(
+        cpu_millis=3500, terms=((Rule("node.kubernetes.io/instance-type", "In", ("m7i.metal-24xl",)),),)
+    ) == ["m7i.metal-24xl"]
+    assert nothing(
+        cpu_millis=100, terms=((Rule("node.kubernetes.io/instance-type", "In", ("m9z.large",)),),)
+    ) == (
+        "NoInstanceFits",
+        "the pod's node selector or affinity wants node.kubernetes.io/instance-type=m9z.large, and all 15 types that "
+        "match are otherwise",
+    )
+
+
+def test_a_market_that_the_labels_forbid() -> None:
+    only_spot = ((Rule("karpenter.sh/capacity-type", "In", ("spot",)),),)
+    reason, message = nothing(cpu_millis=100, market="on-demand", terms=only_spot)
+    assert reason == "NoInstanceFits"
+    assert message == (
+        "no type that fits can be had on the market on-demand in us-east-1a, us-east-1b, as the pod wants it"
+    )
+
+
+def test_kinds_of_gpus() -> None:
+    kinds = (*CATALOGUE, kind("g5.xlarge", 4, 16, 1.0, gpus=1, gpu_manufacturer="NVIDIA", gpu_name="A10G"))
+    assert chosen(kinds, gpus=1, gpu_kinds=("a10g",)) == ["g5.xlarge"]
+    assert chosen(kinds, gpus=1, gpu_kinds=("a10g", "nvidia-tesla-t4"))[0] == "g4dn.xlarge"
+    product = ((Rule("nvidia.com/gpu.product", "In", ("NVIDIA-A10G",)),),)
+    assert chosen(kinds, gpus=1, terms=product) == ["g5.xlarge"]
+    assert nothing(gpus=1, gpu_kinds=("h100",)) == (
+        "NoInstanceFits",
+        "no instance type has 1 NVIDIA GPU of the kind h100: the most of 13 that match is 4, in g4dn.12xlarge; kinds "
+        "that match are T4",
+    )
+
+
+def test_a_fraction_of_a_gpu_is_for_those_who_ask_for_it() -> None:
+    part = kind("g6f.large", 2, 8, 0.2, gpus=1, gpu_manufacturer="NVIDIA", gpu_name="L4", gpu_fraction=True)
+    assert chosen((*CATALOGUE, part), gpus=1)[0] == "g4dn.xlarge"
+    assert chosen((*CATALOGUE, part), gpus=1, instance_type="g6f*") == ["g6f.large"]
+
+
+def test_macs_and_accelerators() -> None:
+    more = (
+        *CATALOGUE,
+        kind("mac1.metal", 12, 32, 0.01, linux=False, bare_metal=True),
+        kind("inf1.xlarge", 4, 8, 0.01, accelerator="Inferentia"),
+    )
+    assert chosen(more, cpu_millis=3500)[0] == "c7i.xlarge"
+    assert chosen(more, instance_type="inf1*", cpu_millis=100) == ["inf1.xlarge"]
+    found = choose(Requirements(instance_type="mac1.metal"), more, CONSTRAINTS)
+    assert isinstance(found, NoFit)
+    assert found.message == "the only type that matches is of Apple's, without Linux"
+
+
+def test_t2_is_not_for_pods_that_need_more_than_its_baseline_for_long() -> None:
+    t2 = kind("t2.large", 2, 8, 0.01, burstable=True, baseline_per_mille=300.0)
+    assert chosen((*CATALOGUE, t2), cpu_millis=600)[0] == "t2.large"
+    assert "t2.large" not in chosen((*CATALOGUE, t2), cpu_millis=601)
+    assert chosen((*CATALOGUE, t2), instance_type="t2.large", cpu_millis=601) == ["t2.large"]
+
+
+def test_huge_pages_are_taken_out_of_memory() -> None:
+    assert chosen(memory_bytes=2 * GIB)[0] == "hpc7.large"
+    assert chosen(memory_bytes=2 * GIB, huge_pages_bytes=2 * GIB)[0] != "hpc7.large"
+
+
+def test_what_no_cell_has() -> None:
+    assert nothing(cpu_millis=1, other_resources=("amd.com/gpu", "example.com/x")) == (
+        "NoInstanceFits",
+        "the pod requests amd.com/gpu, example.com/x, which no cell has",
+    )
+
+
+def test_memory_that_was_seen_replaces_the_estimate() -> None:
+    wanted = 7 * GIB
+    assert "m7i.large" not in chosen(memory_bytes=wanted)
+    data = MarketData(memory_bytes={"m7i.large": 7900 * MIB})
+    assert "m7i.large a on-demand" in offered(data, memory_bytes=wanted)
+
+
+def test_rejections_say_what_is_there_instead() -> None:
+    found = choose(Requirements(cpu_millis=3500, memory_bytes=12 * GIB), CATALOGUE, CONSTRAINTS)
+    by_reason = {rejection.reason: rejection for rejection in found.rejected}
+    assert by_reason["less than 3.5 CPUs for the pod"].instead["m7i.large"] == "leaves 1.93 of 2 CPUs"
+    assert by_reason["less than 12Gi memory for the pod"].instead["c7i.xlarge"] == "leaves 7Gi of 8Gi"
+    assert str(by_reason["bare metal, not asked for"]) == "1 bare metal, not asked for"

@@ -7,7 +7,18 @@ import pytest
 from kip.model.instance_type import InstanceType
 from kip.model.requirements import Requirements
 from kip.selection.candidates import Candidate, candidates
-from kip.selection.filters import KIND, SIZE, Filter, apply, by_cpu, by_memory, by_name, is_pattern
+from kip.selection.filters import (
+    SIZE,
+    Filter,
+    apply,
+    by_configuration,
+    by_cpu,
+    by_memory,
+    by_name,
+    by_zone,
+    is_pattern,
+    kind_filters,
+)
 
 
 def kind(name: str, vcpus: int = 2, memory_mib: int = 4096) -> InstanceType:
@@ -70,6 +81,31 @@ def test_the_outcomes_end_where_nothing_is_left() -> None:
     assert [names(list(outcome.kept)) for outcome in outcomes] == [["c7gn.xlarge"], ["c7gn.xlarge"]]
 
 
-@pytest.mark.parametrize("one", KIND + SIZE)
+@pytest.mark.parametrize("one", kind_filters() + SIZE)
 def test_no_filter_minds_an_empty_list(one: Filter) -> None:
     assert list(one((), Requirements(cpu_millis=1)).kept) == []
+
+
+@pytest.mark.parametrize(
+    ("allowed", "excluded", "kept"),
+    [
+        ((), (), ["c7gn.xlarge", "c7i-flex.large", "c7i.large", "t3.nano"]),
+        (("c7i",), (), ["c7i.large"]),
+        (("c7i*",), (), ["c7i-flex.large", "c7i.large"]),
+        (("c7i.large", "t3"), (), ["c7i.large", "t3.nano"]),
+        ((), ("c7*",), ["t3.nano"]),
+        (("*large",), ("*.xlarge",), ["c7i-flex.large", "c7i.large"]),
+    ],
+)
+def test_what_the_configuration_leaves(
+    allowed: tuple[str, ...], excluded: tuple[str, ...], kept: list[str]
+) -> None:
+    outcome = by_configuration(allowed, excluded)(FOUND, Requirements())
+    assert names(list(outcome.kept)) == kept
+
+
+def test_a_zone_of_which_nothing_is_known_may_have_everything() -> None:
+    offered = {"a": frozenset({"t3.nano"}), "b": frozenset({"c7i.large"})}
+    assert names(list(by_zone(("a", "b"), offered)(FOUND, Requirements()).kept)) == ["c7i.large", "t3.nano"]
+    assert names(list(by_zone(("a", "z"), offered)(FOUND, Requirements()).kept)) == names(FOUND)
+    assert by_zone(("a",), offered)(FOUND, Requirements()).reason == "not offered in a"

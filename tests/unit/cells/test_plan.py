@@ -1,0 +1,115 @@
+"""From a pod to requests: what is configured, what is known of the market, and what the pod says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kip.cells.launch import NoOffer
+from kip.cells.plan import PlanOptions, SelectingPlanner
+from kip.cells.site import SiteOptions, Sites
+from kip.cloud import instance_data
+from kip.cloud.base import Subnet
+from kip.cloud.fake import FakeCloud
+from kip.cloud.unavailable import UnavailableOfferings
+from kip.model.clock import ManualClock
+from kip.model.market import MarketData
+from kip.pods.requirements import Known
+
+OPTIONS = PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0)
+
+ZONE_IDS = {"us-east-1a": "use1-az3", "us-east-1b": "use1-az4"}
+
+
+class NamedZones(FakeCloud):
+    """A cloud that tells which zones its subnets are really in."""
+
+    async def subnets(self, **which: Any) -> list[Subnet]:
+        return [replace(subnet, zone_id=ZONE_IDS[subnet.zone]) for subnet in await super().subnets(**which)]
+
+
+def planner(
+    cloud: type[FakeCloud] = FakeCloud, options: PlanOptions = OPTIONS, **more: Any
+) -> SelectingPlanner:
+    clock = ManualClock()
+    world = cloud(clock=clock)
+    site_options = SiteOptions(cluster="blue", kubernetes_minor="1.36")
+    sites = Sites(world, world, clock, site_options, user_data=lambda cidrs: b"")
+    return SelectingPlanner(sites, UnavailableOfferings(), options, **more)
+
+
+def pod(launch_type: str | None = None, **spec: Any) -> dict[str, Any]:
+    annotations = {"pod.elotl.co/launch-type": launch_type} if launch_type else {}
+    container = {"name": "main", "resources": {"requests": {"cpu": "1", "memory": "2Gi"}}}
+    return {
+        "metadata": {"name": "web", "namespace": "shop", "uid": "u", "annotations": annotations},
+        "spec": {"containers": [container], **spec},
+    }
+
+
+async def test_a_zone_is_not_asked_for_what_it_does_not_have() -> None:
+    """use1-az3 is the oldest zone of us-east-1, with a twentieth of the types."""
+    assert {spec.zone for spec in await planner().plan(pod())} == {"us-east-1a", "us-east-1b"}
+    assert {spec.zone for spec in await planner(NamedZones).plan(pod())} == {"us-east-1b"}
+
+
+async def test_what_ec2_says_of_a_zone_counts_before_the_catalogue() -> None:
+    subject = planner(NamedZones)
+    subject.refresh(MarketData(offered={"us-east-1a": frozenset({"c6i.xlarge"}), "us-east-1b": frozenset()}))
+    assert {(s.instance_type, s.zone) for s in await subject.plan(pod())} == {("c6i.xlarge", "us-east-1a")}
+
+
+async def test_spot_prices_decide_once_they_are_known() -> None:
+    subject = planner()
+    subject.refresh(MarketData(spot={("r7i.large", "us-east-1b"): 0.001}))
+    first, *others = await subject.plan(pod("spot"))
+    assert (first.instance_type, first.zone, first.market) == ("r7i.large", "us-east-1b", "spot")
+    assert {spec.market for spec in others} == {"spot"}
+    assert "chose r7i.large in us-east-1b, spot $0.001/h" in await subject.explain(pod("spot"))
+
+
+async def test_spot_preferred_has_on_demand_in_the_same_go() -> None:
+    markets = [spec.market for spec in await planner().plan(pod("spot-preferred"))]
+    assert markets == ["spot"] * 6 + ["on-demand"] * 2
+
+
+async def test_dedicated_is_refused_rather_than_put_on_shared_hardware() -> None:
+    with pytest.raises(NoOffer, match="dedicated") as caught:
+        await planner().plan(pod("dedicated"))
+    assert caught.value.reason == "Unsupported"
+
+
+async def test_configured_types() -> None:
+    options = replace(OPTIONS, allowed_types=("m*",), excluded_types=("m7*", "m8*"))
+    families = {spec.instance_type.partition(".")[0] for spec in await planner(options=options).plan(pod())}
+    assert families
+    assert all(family[:2] not in ("m7", "m8") and family[0] == "m" for family in families)
+
+
+async def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "instances.yaml"
+    path.write_text("us-east-1: [{instanceType: m7i.xlarge, price: 0.0001, spotPrice: 0.00005}]")
+    subject = planner(options=replace(OPTIONS, instance_data=instance_data.of(path, "us-east-1")))
+    assert (await subject.plan(pod()))[0].instance_type == "m7i.xlarge"
+    assert subject.price("m7i.xlarge", "on-demand") == "0.0001"
+    assert subject.price("m7i.xlarge", "spot") == "0.00005"
+    # Newer facts do not push it aside.
+    subject.refresh(MarketData(on_demand={"m7i.xlarge": 5.0}))
+    assert (await subject.plan(pod()))[0].instance_type == "m7i.xlarge"
+    assert subject.price("m7i.xlarge", "on-demand") == "0.0001"
+
+
+async def test_what_is_known_of_a_pod_besides_itself() -> None:
+    bound = Known(volume_zones=frozenset({"us-east-1b"}), image_architectures=frozenset({"arm64"}))
+    specs = await planner(known=lambda pod: bound).plan(pod())
+    assert {spec.zone for spec in specs} == {"us-east-1b"}
+    assert all(spec.instance_type.partition(".")[0].rstrip("dn")[-1] == "g" for spec in specs)
+
+
+async def test_why_there_is_nothing() -> None:
+    elsewhere = {"topology.kubernetes.io/zone": "us-east-1f"}
+    with pytest.raises(NoOffer, match=r"wants topology\.kubernetes\.io/zone=us-east-1f, and cells can be in"):
+        await planner().plan(pod(nodeSelector=elsewhere))
