@@ -14,7 +14,14 @@ import click
 _CONFIG_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
-_ELSEWHERE = {"local": ("kip.local.cli", "local", "A whole cluster with cells on this machine.")}
+_ELSEWHERE = {
+    "choose": (
+        "kip.choose.command",
+        "choose",
+        "Say which machines the pods of a manifest would get, and why.",
+    ),
+    "local": ("kip.local.cli", "local", "A whole cluster with cells on this machine."),
+}
 
 
 class _LazyGroup(click.Group):
@@ -56,6 +63,7 @@ def run(config_file: Path, kubeconfig: Path | None) -> None:
     from kip.observe.logging import configure  # noqa: PLC0415
 
     settings, warnings = _load(config_file)
+    _check_instance_data(settings, config)
     configure(settings.log.format, settings.log.level)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -101,14 +109,26 @@ def config_check(file: Path) -> None:
 
 def _with_user_data(report: Any) -> Any:
     """The report, or another one if what cells would get at boot does not fit."""
+    from kip import config  # noqa: PLC0415
     from kip.app import userdata  # noqa: PLC0415
     from kip.config import Problem, Report  # noqa: PLC0415
     from kip.model.clock import SystemClock  # noqa: PLC0415
 
     settings, _ = _load(report.file)
+    _check_instance_data(settings, config)
     trouble = userdata.trouble(settings, SystemClock())
     place = ("cells", "cloudInitFile")
     return report if trouble is None else Report(report.file, problems=(Problem(place, trouble),))
+
+
+def _check_instance_data(settings: Any, config: Any) -> None:
+    """Better said now than when a node is served."""
+    from kip.cloud import instance_data  # noqa: PLC0415
+
+    try:
+        instance_data.of(settings.cells.instance_data, settings.cloud.aws.region or "")
+    except config.ConfigError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _load(file: Path) -> tuple[Any, list[Any]]:

@@ -54,7 +54,7 @@ class Rejection:
     reason: str
     types: tuple[str, ...]
     instead: Mapping[str, str]
-    """Type → what it has in the place of what was wanted, where that is a matter of more or less."""
+    """Type → what it has in the place of what was wanted, where that is a matter of more or less; nearest first."""
 
     def __str__(self) -> str:
         return f"{len(self.types):,} {self.reason}"
@@ -350,10 +350,13 @@ def _ranked(offer: Offer) -> str:
 
 
 def _rejections(outcomes: Iterable[Filtered]) -> tuple[Rejection, ...]:
-    result = []
-    for outcome in outcomes:
-        rejected = outcome.rejected
-        if rejected:
-            instead = {c.name: outcome.instead(c) for c in rejected} if outcome.instead else {}
-            result.append(Rejection(outcome.reason, tuple(c.name for c in rejected), instead))
-    return tuple(result)
+    return tuple(_rejection(outcome, rejected) for outcome in outcomes if (rejected := outcome.rejected))
+
+
+def _rejection(outcome: Filtered, rejected: list[Candidate]) -> Rejection:
+    names = tuple(candidate.name for candidate in rejected)
+    instead, amount = outcome.instead, outcome.amount
+    if instead is None or amount is None:
+        return Rejection(outcome.reason, names, {})
+    nearest = sorted(rejected, key=lambda candidate: (-amount(candidate), candidate.name))
+    return Rejection(outcome.reason, names, {candidate.name: instead(candidate) for candidate in nearest})

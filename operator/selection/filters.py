@@ -43,7 +43,9 @@ class Filtered:
     explain: Callable[[], str]
     """A sentence for when nothing is kept."""
     instead: Callable[[Candidate], str] | None = None
-    """What a rejected candidate has in the place of what was wanted: `leaves 1.93 CPUs`."""
+    """What a rejected candidate has in the place of what was wanted: `leaves 1.93 of 2 CPUs`."""
+    amount: Callable[[Candidate], int] | None = None
+    """How much that is: the more, the nearer it comes."""
 
     @property
     def rejected(self) -> list[Candidate]:
@@ -247,6 +249,7 @@ def by_cpu(found: Candidates, needs: Requirements) -> Filtered:
         f"less than {text} for the pod",
         explain,
         lambda c: f"leaves {_decimal(c.cpu_millis)} of {_cpus(c.type.vcpus * 1000)}",
+        lambda c: c.cpu_millis,
     )
 
 
@@ -261,6 +264,7 @@ def by_credits(found: Candidates, needs: Requirements) -> Filtered:
         f"slowed down to less than {text} when its CPU credits are spent",
         lambda: f"{_what_matches(found)} slowed down to less than {text} when CPU credits are spent",
         lambda c: f"keeps up {_cpus(c.sustained_millis)}",
+        lambda c: c.sustained_millis,
     )
 
 
@@ -293,6 +297,7 @@ def by_memory(found: Candidates, needs: Requirements) -> Filtered:
         f"less than {text} for the pod",
         explain,
         lambda c: f"leaves {human_bytes(max(c.memory_bytes, 0))} of {human_bytes(c.type.memory_mib * MIB)}",
+        lambda c: c.memory_bytes,
     )
 
 

@@ -1,0 +1,1 @@
+"""`kip choose`: which machines the pods of a manifest would get, without a cluster and without AWS."""
