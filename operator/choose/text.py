@@ -9,6 +9,7 @@ from kip.model.quantity import MIB, format_millis, human_bytes
 from kip.model.requirements import Part, Requirements
 from kip.selection.candidates import Candidate
 from kip.selection.choose import Choice, NoFit, Rejection
+from kip.selection.ranking import OLD_GENERATION_FACTOR
 
 #: Types that stand for all that are rejected for one reason.
 _EXAMPLES = 3
@@ -27,6 +28,7 @@ def lines(answer: Answer, *, region: str, zones: Sequence[str], explain: bool) -
     if answer.rows:
         yield ""
         yield from (f"  {line}" for line in _table(answer.rows, region, zones))
+        yield from (f"  {line}" for line in _footnotes(answer.rows))
         yield ""
         yield f"  of {answer.rows[0].candidate.name} {_kept(answer.rows[0].candidate)}"
         yield f"  root volume {answer.volume_gib}Gi"
@@ -81,6 +83,18 @@ def _price(row: Row) -> str:
         return "unknown"
     surplus = f"+{offer.surplus_usd_per_hour:.3g}" if offer.surplus_usd_per_hour else ""
     return f"{'' if offer.usd_per_hour is not None else '~'}{base:.4g}{surplus}"
+
+
+def _footnotes(rows: Sequence[Row]) -> Iterator[str]:
+    """What the signs in the table mean, and what its order does not show."""
+    if any(row.offer.usd_per_hour is None and row.offer.ranked_usd is not None for row in rows):
+        yield "~ the on-demand price, as the price itself is not known"
+    if any(row.offer.surplus_usd_per_hour for row in rows):
+        yield "+ CPU credits, if the pod always uses the CPU that it requests"
+    old = dict.fromkeys(row.candidate.name for row in rows if not row.candidate.type.current_generation)
+    if old:
+        dearer = round((OLD_GENERATION_FACTOR - 1) * 100)
+        yield f"of a previous generation, ranked as if {dearer} % dearer: {', '.join(old)}"
 
 
 def _kept(candidate: Candidate) -> str:
