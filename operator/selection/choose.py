@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 
 from kip.model.instance_type import InstanceType
 from kip.model.market import NOTHING_KNOWN, MarketData
@@ -277,32 +278,26 @@ def _offers(
 ) -> Iterator[Offer]:
     """Market by market, then zones from the better to the worse, then from the cheapest on."""
     markets = _MARKETS[needs.market]
-    ranked = {market: _ranked_entries(fits, needs, market) for market in markets}
     left = limit
     for market in markets:
-        entries = ranked[market]
+        entries, share = _best_first(fits, needs, market), left
         if market == "spot" and len(markets) > 1:
-            entries = _no_dearer_than(entries, ranked["on-demand"], needs)
+            entries = _no_dearer_than(next(_best_first(fits, needs, "on-demand"), None), entries, needs)
             share = max(limit - max(limit // _ON_DEMAND_SHARE, 1), 1)
-        else:
-            share = left
         for offer in _first(_in_zones(entries, needs, zones), share, unavailable):
             yield offer
             left -= 1
 
 
 def _first(offers: Iterable[Offer], limit: int, unavailable: Unavailable) -> Iterator[Offer]:
-    for offer in offers:
-        if limit <= 0:
-            return
-        if _key(offer) not in unavailable:
-            yield offer
-            limit -= 1
+    return islice((offer for offer in offers if _key(offer) not in unavailable), max(limit, 0))
 
 
-def _in_zones(entries: list[Priced], needs: Requirements, zones: Zones) -> Iterator[Offer]:
+def _in_zones(entries: Iterator[Priced], needs: Requirements, zones: Zones) -> Iterator[Offer]:
+    several = len(zones.tiers) > 1
+    again = list(entries) if several else entries  # with one tier only as many are looked at as are wanted
     for tier in zones.tiers:
-        for entry in entries:
+        for entry in again:
             candidate = entry.candidate
             surplus = surplus_usd_per_hour(candidate, needs) if candidate.type.burstable else 0.0
             for zone in tier:
@@ -310,32 +305,33 @@ def _in_zones(entries: list[Priced], needs: Requirements, zones: Zones) -> Itera
                     yield Offer(candidate.type, zone, entry.market, entry.usd, needs.dedicated, surplus)
 
 
-def _ranked_entries(fits: _Fits, needs: Requirements, market: Market) -> list[Priced]:
-    """Best first, as far as they fit."""
-    found = fits.found if isinstance(fits.found, set) else set(fits.found)
+def _best_first(fits: _Fits, needs: Requirements, market: Market) -> Iterator[Priced]:
+    """The entries that fit."""
+    ahead: set[Candidate] = set()
+    if fits.leading is not None:
+        for entry in _best_first(fits.leading, needs, market):
+            ahead.add(entry.candidate)
+            yield entry
+    found = set(fits.found) - ahead
     steady = ((entry.rank, entry) for entry in fits.kind.steady[market] if entry.candidate in found)
     bursting = sorted(
         ((entry.rank_for(needs), entry) for entry in fits.kind.burstable[market] if entry.candidate in found),
         key=_rank_of,
     )
-    entries = [entry for _, entry in heapq.merge(steady, bursting, key=_rank_of)]
-    if fits.leading is None:
-        return entries
-    leading = _ranked_entries(fits.leading, needs, market)
-    ahead = {entry.candidate for entry in leading}
-    return [*leading, *(entry for entry in entries if entry.candidate not in ahead)]
+    for _, entry in heapq.merge(steady, bursting, key=_rank_of):
+        yield entry
 
 
 def _rank_of(ranked: tuple[Rank, Priced]) -> Rank:
     return ranked[0]
 
 
-def _no_dearer_than(entries: list[Priced], on_demand: list[Priced], needs: Requirements) -> list[Priced]:
+def _no_dearer_than(limit: Priced | None, entries: Iterator[Priced], needs: Requirements) -> Iterator[Priced]:
     """Nobody who prefers spot wants to pay more for it than on demand (Karpenter leaves such offers out too)."""
-    if not on_demand:
+    if limit is None:
         return entries
-    limit = on_demand[0].rank_for(needs)
-    return [entry for entry in entries if entry.usd is None or entry.rank_for(needs) <= limit]
+    most = limit.rank_for(needs)
+    return (entry for entry in entries if entry.usd is None or entry.rank_for(needs) <= most)
 
 
 def _key(offer: Offer) -> tuple[str, str, Market]:

@@ -39,7 +39,7 @@ def provider(tmp_path):
 def test_help_names_every_command_without_loading_the_local_world(invoke):
     result = invoke("--help")
     assert result.exit_code == 0
-    for command in ("run", "config", "local"):
+    for command in ("run", "choose", "config", "local"):
         assert f"  {command}" in result.output
     loaded = "import sys; from kip import cli; print([m for m in ('moto', 'kopf', 'aioboto3') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
@@ -63,6 +63,20 @@ def test_a_wrong_key_is_named_with_its_path_and_refused(invoke, provider):
         result = invoke(*command)
         assert result.exit_code == 1
         assert "cells.bootDelay" in result.output
+        assert "Traceback" not in result.output
+
+
+def test_wrong_instance_data_is_named_with_its_path_and_refused(invoke, provider, tmp_path):
+    provider.write_text(MINIMAL + "cells:\n  instanceData: own.yaml\n")
+    (tmp_path / "own.yaml").write_text("us-east-1:\n  - {instanceType: m7i.large, price: cheap}\n")
+    for command in (("config", "check", provider), ("run", "--config", provider)):
+        result = invoke(*command)
+        assert result.exit_code == 1
+        assert "own.yaml: 1 problem" in result.output
+        assert (
+            "line 2: us-east-1[0].price: expected US dollars an hour as a number, not 'cheap'"
+            in result.output
+        )
         assert "Traceback" not in result.output
 
 
