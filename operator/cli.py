@@ -85,9 +85,14 @@ def _run_until_stopped(settings: Any, kubeconfig: Path | None, config: Any) -> N
         raise click.ClickException(
             f"no cluster to work for: {error}; give --kubeconfig, set KUBECONFIG, or run in a pod"
         ) from error
-    except (process.CannotStart, process.CannotLetGo, config.ConfigError) as error:
-        raise click.ClickException(str(error)) from error
-    except (KubeError, CloudError, OSError) as error:
+    except (
+        process.CannotStart,
+        process.CannotLetGo,
+        config.ConfigError,
+        KubeError,
+        CloudError,
+        OSError,
+    ) as error:
         raise click.ClickException(str(error)) from error
 
 
