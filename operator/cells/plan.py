@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -18,7 +18,7 @@ from kip.cloud.instance_data import InstanceData
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.model.cell import Intent
 from kip.model.instance_type import InstanceType
-from kip.model.market import ANY_ZONE, MarketData
+from kip.model.market import ANY_ZONE, NOTHING_KNOWN, MarketData
 from kip.model.offer import Offer
 from kip.model.quantity import GIB, MIB
 from kip.model.requirements import Requirements
@@ -73,14 +73,21 @@ class SelectingPlanner:
         self._unavailable = unavailable
         self._options = options
         self._known = known
-        types = options.instance_data.types(catalogue.load(options.region))
-        self._types: Mapping[str, InstanceType] = {t.name: t for t in types}
-        self._market = options.instance_data.market()
+        self._types: Mapping[str, InstanceType] = {}
+        self._market = NOTHING_KNOWN
         self._chooser: tuple[Mapping[str, str], Chooser] | None = None
+        self.refresh(NOTHING_KNOWN)
 
-    def refresh(self, market: MarketData) -> None:
-        """Choose by these facts from now on; the file of one's own still goes on top."""
-        self._market = self._options.instance_data.market(market)
+    def refresh(self, market: MarketData, types: Iterable[InstanceType] | None = None) -> None:
+        """Choose by these facts from now on; the file of one's own still goes on top.
+
+        `types` are all that the region has (`kip.cloud.shapes` reads what EC2 says of them); None keeps to the built-in
+        catalogue.
+        """
+        own = self._options.instance_data
+        known = catalogue.load(self._options.region) if types is None else types
+        self._types = {kind.name: kind for kind in own.types(known)}
+        self._market = own.market(market)
         self._chooser = None
 
     async def plan(self, pod: Pod) -> tuple[LaunchSpec, ...]:

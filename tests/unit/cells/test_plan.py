@@ -16,6 +16,7 @@ from kip.cloud.base import Subnet
 from kip.cloud.fake import FakeCloud
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.model.clock import ManualClock
+from kip.model.instance_type import InstanceType
 from kip.model.market import MarketData
 from kip.pods.requirements import Known
 
@@ -100,6 +101,23 @@ async def test_a_file_of_ones_own(tmp_path: Path) -> None:
     subject.refresh(MarketData(on_demand={"m7i.xlarge": 5.0}))
     assert (await subject.plan(pod()))[0].instance_type == "m7i.xlarge"
     assert subject.price("m7i.xlarge", "on-demand") == "0.0001"
+
+
+async def test_types_that_ec2_tells_replace_the_built_in_ones() -> None:
+    subject = planner()
+    new = InstanceType(
+        name="m99i.large",
+        vcpus=2,
+        memory_mib=8192,
+        architecture="amd64",
+        max_enis=3,
+        max_ipv4_per_eni=10,
+        usd_per_hour=0.05,
+    )
+    subject.refresh(MarketData(), [new])
+    assert {spec.instance_type for spec in await subject.plan(pod())} == {"m99i.large"}
+    subject.refresh(MarketData())
+    assert "m99i.large" not in {spec.instance_type for spec in await subject.plan(pod())}
 
 
 async def test_what_is_known_of_a_pod_besides_itself() -> None:
