@@ -172,7 +172,7 @@ class TestRefused:
         self, world: E2eWorld, refused: str
     ) -> None:
         message = told(world, refused, "mistaken", "InvalidAnnotation")
-        assert "pod.elotl.co/launch-type: 'gratis' is not allowed: expected spot or on-demand" in message
+        assert "pod.elotl.co/launch-type: 'gratis' is not allowed: expected on-demand, spot" in message
         assert "pod.elotl.co/volume-size: 'much' is not allowed: expected a size like 20Gi" in message
         waits(world, refused, "mistaken", "InvalidAnnotation")
         assert world.cell_of("mistaken", refused) is None
