@@ -202,7 +202,9 @@ def _kubernetes() -> Build:
 
     # The kubelet on its own: on a cell every tenth of a second counts, and so it is on real machines.
     packages = {".": "kube", "k8s.io/kubernetes/cmd/kubelet": "kubelet"}
-    fingerprint = " ".join((flags, *packages)) + "".join(hashlib.sha256(content).hexdigest() for content in sources.values())
+    fingerprint = " ".join((flags, *packages)) + "".join(
+        hashlib.sha256(content).hexdigest() for content in sources.values()
+    )
     return Build(
         kind="kubernetes",
         version=KUBERNETES_VERSION,
