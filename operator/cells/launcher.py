@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 # Karpenter's CreateFleet batcher waits 35 ms for the next request; ten of that bounds a steady trickle.
 IDLE_WINDOW_S = 0.035
 LONGEST_WINDOW_S = 0.35
+# While EC2's bucket of calls is empty, waiting costs nothing and every cell that joins saves a call: each call for a few
+# cells would keep those after it waiting. Bounded, because launches of other kinds take their turns too.
+LONGEST_FOR_A_TURN_S = 5.0
 # EC2's code for a token that comes back with other parameters: so it was used, and there are instances.
 _MISMATCH = "IdempotentParameterMismatch"
 
@@ -160,6 +163,11 @@ class Launcher:
         while seen != len(group) and self._clock.monotonic() - opened < self._longest_s:
             seen = len(group)
             await self._clock.sleep(self._idle_s)
+        while (wait_s := self._compute.launch_wait_s()) > 0:
+            left_s = LONGEST_FOR_A_TURN_S - (self._clock.monotonic() - opened)
+            if left_s <= 0:
+                break
+            await self._clock.sleep(min(wait_s, left_s))
         del self._groups[spec]
         try:
             await self._launch_all(group, spec)

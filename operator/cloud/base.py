@@ -179,6 +179,10 @@ class Compute(Protocol):
         """
         ...
 
+    def launch_wait_s(self) -> float:
+        """Seconds that a launch asked for now would have to wait for its turn, so that EC2 does not throttle it."""
+        ...
+
     async def describe(
         self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES
     ) -> list[Instance]:

@@ -56,6 +56,9 @@ class Ec2Compute:
             raise TokenConflict("the token's instances are terminated", action="RunInstances")
         return tuple(launched)
 
+    def launch_wait_s(self) -> float:
+        return self._launches.wait_s()
+
     async def describe(
         self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES
     ) -> list[Instance]:

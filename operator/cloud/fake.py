@@ -72,6 +72,8 @@ class FakeCloud:
         self.subnet_tags = {"kip-local": "true"}
         #: Seconds that an instance stays pending.
         self.boot_delay = 0.0
+        #: Seconds until a launch has its turn.
+        self.launch_wait = 0.0
         #: Instances left of (type, zone, market); what is not named has no limit.
         self.capacity: dict[tuple[str, str, Market], int] = {}
         #: Instances that may live in a zone; a launch of more is refused as a whole, as by an account's quota.
@@ -119,6 +121,9 @@ class FakeCloud:
         launched = self._repeated(request) or self._run(request)
         _raise(after)
         return tuple(self._now(self._instances[id_]) for id_ in launched)
+
+    def launch_wait_s(self) -> float:
+        return self.launch_wait
 
     async def describe(
         self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES

@@ -33,16 +33,23 @@ class TokenBucket:
         self._tokens = float(rate.burst)
         self._counted_at = self._clock.monotonic()
 
+    def wait_s(self) -> float:
+        """Seconds that somebody who took a token now would wait for it."""
+        return max(0.0, (1 - self._filled()) / self._rate.per_second)
+
     async def take(self) -> float:
         """Wait for a token; returns the seconds waited.
 
         A token is reserved at once and may leave the bucket in debt, so that whoever asks later waits longer. A
         cancelled wait does not give its token back: the next ones come later than they could, never too early.
         """
-        now = self._clock.monotonic()
-        filled = self._tokens + (now - self._counted_at) * self._rate.per_second
-        self._tokens, self._counted_at = min(float(self._rate.burst), filled) - 1, now
-        wait = max(0.0, -self._tokens / self._rate.per_second)
+        wait = self.wait_s()
+        self._tokens, self._counted_at = self._filled() - 1, self._clock.monotonic()
         if wait:
             await self._clock.sleep(wait)
         return wait
+
+    def _filled(self) -> float:
+        """Tokens in the bucket now; below 0 while it is in debt."""
+        passed = self._clock.monotonic() - self._counted_at
+        return min(float(self._rate.burst), self._tokens + passed * self._rate.per_second)

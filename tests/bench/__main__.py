@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from tests.bench import computing, footprint, launches, machine, report, starts
+from tests.bench import computing, crowd, footprint, launches, machine, report, starts
 from tests.bench.lab import Lab, NothingSeen, lab
 from tests.bench.report import Results
 
@@ -19,23 +19,28 @@ _PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--pods", default=20, show_default=True, help="Launches, one after the other.")
+@click.option("--pods", default=200, show_default=True, help="Launches, one after the other.")
 @click.option(
     "--starts", "started", default=10, show_default=True, help="Cells started, one after the other."
 )
 @click.option("--burst", default=8, show_default=True, help="Pods created at once.")
+@click.option(
+    "--crowd", "crowded", default=1000, show_default=True, help="Pods created at once, never booted."
+)
 @click.option("--idle", default=30.0, show_default=True, help="Seconds of each look at the idle operator.")
 @click.option(
     "--name", default="kipbench", show_default=True, help="The world; one of that name is ended first."
 )
 @click.option("--output", type=click.Path(path_type=Path), default=_PAGE, show_default=True)
-def main(pods: int, started: int, burst: int, idle: float, name: str, output: Path) -> None:
+def main(pods: int, started: int, burst: int, crowded: int, idle: float, name: str, output: Path) -> None:
     """Measures Kip on this machine and writes what was found."""
     if os.geteuid() != 0:
         raise click.ClickException("the benchmark boots machines, which takes root: sudo make bench")
     about = machine.commit()  # before the page itself is a change
     try:
-        results = asyncio.run(_measure(about, pods=pods, started=started, burst=burst, idle=idle, name=name))
+        results = asyncio.run(
+            _measure(about, pods=pods, started=started, burst=burst, crowded=crowded, idle=idle, name=name)
+        )
     except (NothingSeen, WorldError) as error:
         raise click.ClickException(str(error)) from error
     page = report.markdown(results)
@@ -44,7 +49,9 @@ def main(pods: int, started: int, burst: int, idle: float, name: str, output: Pa
     click.echo(f"written to {output}", err=True)
 
 
-async def _measure(about: str, *, pods: int, started: int, burst: int, idle: float, name: str) -> Results:
+async def _measure(
+    about: str, *, pods: int, started: int, burst: int, crowded: int, idle: float, name: str
+) -> Results:
     before = await machine.busy_processors()
     _tell("what is computed")
     selection, rules = computing.selection(2000), computing.rules(2000)
@@ -65,6 +72,8 @@ async def _measure(about: str, *, pods: int, started: int, burst: int, idle: flo
         await look(burst)
         await world.delete(*world.pods)
         await look(0)
+        _tell(f"launches: {crowded} at once")
+        many = await crowd.measure(world, pods=crowded)
     after = await machine.busy_processors()
     return Results(
         date=datetime.now(UTC).date().isoformat(),
@@ -72,6 +81,7 @@ async def _measure(about: str, *, pods: int, started: int, burst: int, idle: flo
         machine=machine.describe(),
         busy=(before, after),
         launches=launched,
+        crowd=many,
         single=single,
         together=together,
         footprints=looks,

@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,11 @@ NAMESPACE = "bench"
 IMAGE = "demo.kip.local/web:1"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 
+#: A boot delay that no instance outlives.
+FOR_EVER_S = 1e6
 _PATIENCE_S = 120.0
+# What a client of the API server does at a time; a thousand requests at once would wait for each other and time out.
+_AT_ONCE = 16
 _LOOK_S = 0.02
 
 
@@ -39,6 +43,7 @@ class NothingSeen(Exception):
 class Sighting:
     """When the API server first told of a pod's steps, in seconds since the epoch."""
 
+    bound: float | None = None
     running: float | None = None
     ready: float | None = None
     uid: str = ""
@@ -48,6 +53,8 @@ class Sighting:
         """Takes in one event of the watch."""
         now = time.time()
         self.uid, self.status = pod["metadata"]["uid"], pod.get("status") or {}
+        if self.bound is None and (pod.get("spec") or {}).get("nodeName"):
+            self.bound = now
         if self.running is None and self.status.get("phase") == "Running":
             self.running = now
         conditions = {c["type"]: c["status"] for c in self.status.get("conditions") or ()}
@@ -62,21 +69,35 @@ class Lab:
         self.world = world
         self._client = client
         self._http = http
+        self._aws = world.url("aws")
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self.pods: dict[str, Sighting] = {}
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since the epoch, as all times here."""
+        return time.time()
 
     # Pods.
 
     async def create(self, name: str) -> float:
         """Creates a pod that asks for what fits the smallest types; returns when the request was sent (epoch)."""
-        sent = time.time()
-        await self._client.create(PODS, pod(name))
+        async with self._slots:
+            sent = time.time()
+            await self._client.create(PODS, pod(name))
         return sent
 
     async def delete(self, *names: str) -> None:
         """Deletes the pods and returns when neither they nor any cell is there."""
         grace = {"gracePeriodSeconds": 1}
-        await asyncio.gather(*(self._client.delete(f"{PODS}/{name}", grace) for name in names))
-        await self.until(self._no_cells, "all cells to go")
+
+        async def delete(name: str) -> None:
+            async with self._slots:
+                await self._client.delete(f"{PODS}/{name}", grace)
+
+        await asyncio.gather(*map(delete, names))
+        # A look at a thousand cells takes time from those who end them.
+        await self.until(self._no_cells, "all cells to go", look_s=_LOOK_S * max(1, len(names) // 20))
         for name in names:
             self.pods.pop(name, None)
 
@@ -89,8 +110,13 @@ class Lab:
 
         await self.until(missing, "the pods to be Ready")
 
-    async def until(self, missing: Callable[[], Any], what: str, seconds: float = _PATIENCE_S) -> None:
-        """Returns when `missing` (which may be a coroutine function) returns None. Raises NothingSeen."""
+    async def until(
+        self, missing: Callable[[], Any], what: str, seconds: float = _PATIENCE_S, look_s: float = _LOOK_S
+    ) -> None:
+        """Returns when `missing` (which may be a coroutine function) returns None. Raises NothingSeen.
+
+        `look_s` between two looks: longer where a look itself takes time from what is measured.
+        """
         deadline = time.monotonic() + seconds
         while True:
             seen = missing()
@@ -100,7 +126,7 @@ class Lab:
                 return
             if time.monotonic() > deadline:
                 raise NothingSeen(f"waited {seconds:g} s for {what}; {seen}")
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(look_s)
 
     async def cells(self) -> dict[str, dict[str, Any]]:
         """The Cells by their pod's name."""
@@ -109,7 +135,8 @@ class Lab:
 
     async def _no_cells(self) -> str | None:
         left = await self.cells()
-        return f"there still are {', '.join(left)}" if left else None
+        shown = f"{', '.join([*left][:8])}{', …' if len(left) > 8 else ''}"
+        return f"there still are {len(left)}: {shown}" if left else None
 
     async def watch_pods(self) -> None:
         """Notes what the API server tells of the pods; until cancelled."""
@@ -124,21 +151,38 @@ class Lab:
 
     async def calls(self, action: str) -> list[dict[str, Any]]:
         """The calls that the EC2 endpoint received, in the order of their answers; `time` is that of arrival."""
-        url = f"{self.world.url('aws')}/_kip/calls"
+        url = f"{self._aws}/_kip/calls"
         async with self._http.get(url, params={"action": action}) as answer:
             found: list[dict[str, Any]] = (await answer.json())["calls"]
             return found
 
     async def forget_calls(self) -> None:
         """Begins counting anew."""
-        async with self._http.delete(f"{self.world.url('aws')}/_kip/calls") as answer:
+        async with self._http.delete(f"{self._aws}/_kip/calls") as answer:
+            answer.raise_for_status()
+
+    async def settings(self, **changes: Any) -> None:
+        """Changes settings of the endpoint: kip.local.aws.control."""
+        async with self._http.put(f"{self._aws}/_kip/settings", json=changes) as answer:
             answer.raise_for_status()
 
     async def boot_delay(self, seconds: float) -> None:
         """How long an instance is `pending`: without end, nothing is booted."""
-        url = f"{self.world.url('aws')}/_kip/settings"
-        async with self._http.put(url, json={"boot_delay_s": seconds}) as answer:
-            answer.raise_for_status()
+        await self.settings(boot_delay_s=seconds)
+
+    @contextmanager
+    def other_aws(self, url: str) -> Iterator[None]:
+        """The endpoint at that URL is the one that is looked at, until the block's end."""
+        self._aws, before = url, self._aws
+        try:
+            yield
+        finally:
+            self._aws = before
+
+    async def node(self) -> dict[str, Any]:
+        """The virtual node."""
+        found: dict[str, Any] = await self._client.get("/api/v1/nodes/kip-provider-0")
+        return found
 
     # Logs.
 

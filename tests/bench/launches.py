@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from tests.bench.lab import Lab
-
-_FOR_EVER_S = 1e6
+from tests.bench.lab import FOR_EVER_S, Lab
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Launches:
 
 async def measure(lab: Lab, *, pods: int, burst: int) -> Launches:
     """One pod after the other, then `burst` pods at once."""
-    await lab.boot_delay(_FOR_EVER_S)
+    await lab.boot_delay(FOR_EVER_S)
     try:
         single = [await _one(lab, f"one-{number}") for number in range(pods)]
         last, calls = await _many(lab, [f"burst-{number}" for number in range(burst)])

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.bench.computing import Rules, Selection
+from tests.bench.crowd import Crowd
 from tests.bench.footprint import Footprint
 from tests.bench.launches import Launches
 from tests.bench.starts import Start
 from tests.bench.summary import median, percentile
 
 GOAL_LAUNCH_MS = 150, 500  # p50, p99
+GOAL_CROWD_S = 15
 GOAL_START_S = 2.5
 GOAL_KUBELET_S = 0.75
 
@@ -26,6 +28,7 @@ class Results:
     busy: tuple[float, float]
     """Processors that other work kept busy before and after."""
     launches: Launches
+    crowd: Crowd
     single: Sequence[Start]
     together: Sequence[Start]
     footprints: Sequence[Footprint]
@@ -39,6 +42,7 @@ def markdown(results: Results) -> str:
         (
             *_head(results),
             *_launches(results.launches),
+            *_crowd(results.crowd),
             *_starts(results.single, results.together),
             *_footprints(results.footprints),
             *_computing(results.selection, results.rules),
@@ -78,6 +82,24 @@ def _launches(found: Launches) -> Iterable[str]:
                 "",
             ),
             ("calls of RunInstances for these", str(found.burst_calls), ""),
+        ),
+    )
+
+
+def _crowd(found: Crowd) -> Iterable[str]:
+    yield f"## {found.pods} pods at once"
+    yield ""
+    yield "Seconds since the first pod was created. The EC2 endpoint throttles as EC2's documents say."
+    yield ""
+    yield from _table(
+        ("", "measured", "goal"),
+        (
+            ("all created", _s(found.created_s), ""),
+            ("all bound by the scheduler", _s(found.bound_s), ""),
+            ("**all instances asked for**", _s(found.asked_s), _goal(found.asked_s, GOAL_CROWD_S, "s")),
+            ("calls of RunInstances", str(found.calls), ""),
+            ("of these throttled", str(found.throttled), ""),
+            ("by one call for each pod it would be at least, by arithmetic", _s(found.one_by_one_s), ""),
         ),
     )
 
@@ -192,6 +214,12 @@ def _method(results: Results) -> Iterable[str]:
         "- *Pod created* is when the request is sent that creates it, so the API server's and the scheduler's time is in "
         "every number. *Received* is the arrival at the EC2 endpoint. For the launches instances are left pending, so that "
         "no boot takes processor time. p99 is by nearest rank: of fewer than 100 samples, the worst."
+    )
+    yield (
+        "- For the pods at once the operator works with a second EC2 endpoint, whose network has room for so many "
+        "instances and whose token buckets are those of "
+        "[EC2's documents](https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html). Here, too, "
+        "instances stay pending."
     )
     yield (
         "- *init runs* is told by the machine room; *sshd listens* and what containerd and kubelet do by the cell's "

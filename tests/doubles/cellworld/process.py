@@ -127,6 +127,9 @@ class MortalCompute:
         )
         return launched
 
+    def launch_wait_s(self) -> float:
+        return self._inner.launch_wait_s()
+
     async def describe(
         self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES
     ) -> list[Instance]:

@@ -124,6 +124,32 @@ async def test_a_steady_trickle_does_not_hold_the_first_one_for_ever(world):
     assert all(t.done() for t in tasks)
 
 
+async def test_while_ec2_would_throttle_cells_go_on_to_join_the_call(world):
+    spec = await world.spec()
+    world.cloud.launch_wait = 2.0
+    first = asyncio.create_task(world.launcher.launch(a_cell("first"), spec))
+    await world.clock.advance(1.5)
+    late = asyncio.create_task(world.launcher.launch(a_cell("late"), spec))
+    await world.clock.advance(0.4)
+    assert not world.cloud.called("RunInstances")
+    world.cloud.launch_wait = 0.0
+    await world.clock.advance(0.5)
+    assert first.done()
+    assert late.done()
+    assert len(world.cloud.called("RunInstances")) == 1
+
+
+async def test_a_turn_that_never_comes_is_not_waited_for_for_ever(world):
+    """Others, with launches of another kind, may be faster each time."""
+    spec = await world.spec()
+    world.cloud.launch_wait = 0.5
+    task = asyncio.create_task(world.launcher.launch(a_cell("a"), spec))
+    await world.clock.advance(4.5)
+    assert not task.done()
+    await world.clock.advance(1.0)
+    assert task.done()
+
+
 async def test_the_instances_carry_the_tags_by_which_they_are_found_again(world):
     [(cell, instance)] = await world.launch((a_cell("a"), await world.spec()))
     assert instance.tags.items() >= {**TAGS, names.TAG_LAUNCH: cell.intent.client_token}.items()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
 from kip.cloud.ratelimit import Rate, TokenBucket
 
 
@@ -44,3 +46,14 @@ async def test_an_idle_bucket_fills_up_to_its_size_and_not_beyond() -> None:
     await bucket.take()
     clock.seconds += 1000
     assert [await bucket.take() for _ in range(3)] == [0, 0, 0.5]
+
+
+async def test_how_long_a_token_would_take_is_told_without_taking_it() -> None:
+    clock = SetClock()
+    bucket = TokenBucket(Rate(burst=2, per_second=2.0), clock=clock)
+    assert bucket.wait_s() == 0
+    await bucket.take()
+    await bucket.take()
+    assert [bucket.wait_s(), bucket.wait_s()] == [0.5, 0.5]
+    clock.seconds += 0.2
+    assert bucket.wait_s() == pytest.approx(0.3)
