@@ -160,6 +160,15 @@ class Subnet:
     """True when instances get a public address there unless told otherwise."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityGroup:
+    """A security group."""
+
+    id: str
+    name: str
+    vpc_id: str
+
+
 class Compute(Protocol):
     """Machines."""
 
@@ -241,10 +250,23 @@ class Network(Protocol):
         """Id of the group `kip-<cluster>-cells`, created when missing and brought to the wanted rules.
 
         Ingress: SSH (22) and all other traffic from the VPC's ranges and `extra_cidrs` (other pod networks);
-        egress as EC2 makes it, to everywhere. Rules that somebody added are left alone.
+        egress as EC2 makes it, to everywhere. Rules that Kip made for ranges of before are revoked, where that is
+        allowed; rules that somebody added are left alone.
 
         Raises:
             NotAuthorized: names the permission that is missing.
+        """
+        ...
+
+    async def cell_security_groups(self, cluster: str) -> list[SecurityGroup]:
+        """The groups that `ensure_cell_security_group` made for this cluster, in all VPCs of the region."""
+        ...
+
+    async def delete_security_group(self, group_id: str) -> None:
+        """Delete a group; one that is gone already is fine.
+
+        Raises:
+            CloudError: with the code `DependencyViolation` while an interface or another group's rule uses it.
         """
         ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from ipaddress import IPv4Network
@@ -22,19 +23,21 @@ from kip.cloud.base import (
     InstanceState,
     LaunchRequest,
     Market,
+    SecurityGroup,
     Subnet,
 )
 from kip.cloud.errors import (
     CloudError,
     InsufficientCapacity,
     InvalidRequest,
+    NotAuthorized,
     NotFound,
     QuotaExceeded,
     SubnetFull,
     TokenConflict,
 )
 from kip.cloud.fake_site import AddressPool, eks_images, subnets_of
-from kip.cloud.network import security_group_name
+from kip.cloud.securitygroup import Rule, changes, security_group_name, wanted_rules
 from kip.model.clock import Clock, SystemClock
 
 USER_INITIATED = "Client.UserInitiatedShutdown: User initiated shutdown"
@@ -85,9 +88,12 @@ class FakeCloud:
         self.images = eks_images()
         self._pools = subnets_of(self.vpc_id, self._vpc_cidr)
         self._instances: dict[str, Instance] = {}
+        self._groups_of: dict[str, tuple[str, ...]] = {}
         # By token and zone: EC2 launches again when a token comes back for another zone.
         self._tokens: dict[tuple[str, str], tuple[LaunchRequest, tuple[str, ...]]] = {}
         self._groups: dict[tuple[str, str], str] = {}
+        #: Ingress of each security group, with descriptions.
+        self.ingress: dict[str, dict[Rule, str]] = {}
         self._faults: dict[str, deque[_Fault]] = {}
 
     # What tests do with it.
@@ -184,13 +190,42 @@ class FakeCloud:
     async def ensure_cell_security_group(
         self, *, cluster: str, vpc_id: str, extra_cidrs: Collection[str] = ()
     ) -> str:
-        await self.vpc_cidrs(vpc_id)
+        cidrs = (*await self.vpc_cidrs(vpc_id), *extra_cidrs)
         name = security_group_name(cluster)
         if (vpc_id, name) not in self._groups:
             after = await self._enter("CreateSecurityGroup", name)
-            self._groups[vpc_id, name] = f"sg-{len(self._groups):017x}"
+            self._groups[vpc_id, name] = f"sg-{len(self.called('CreateSecurityGroup')):017x}"
             _raise(after)
-        return self._groups[vpc_id, name]
+        group_id = self._groups[vpc_id, name]
+        rules = self.ingress.setdefault(group_id, {})
+        todo = changes(rules, cidrs)
+        if todo.missing:
+            _raise(await self._enter("AuthorizeSecurityGroupIngress", todo.missing))
+            rules |= {rule: wanted_rules(cidrs)[rule] for rule in todo.missing}
+        if todo.surplus:
+            with suppress(NotAuthorized):
+                _raise(await self._enter("RevokeSecurityGroupIngress", todo.surplus))
+                for rule in todo.surplus:
+                    del rules[rule]
+        return group_id
+
+    async def cell_security_groups(self, cluster: str) -> list[SecurityGroup]:
+        _raise(await self._enter("DescribeSecurityGroups", cluster))
+        wanted = security_group_name(cluster)
+        return [
+            SecurityGroup(id=id_, name=name, vpc_id=vpc_id)
+            for (vpc_id, name), id_ in self._groups.items()
+            if name == wanted
+        ]
+
+    async def delete_security_group(self, group_id: str) -> None:
+        _raise(await self._enter("DeleteSecurityGroup", group_id))
+        if any(group_id in self._groups_of.get(i.id, ()) for i in self.all() if i.state != "terminated"):
+            raise CloudError(
+                f"{group_id} has a dependent object", action="DeleteSecurityGroup", code="DependencyViolation"
+            )
+        self._groups = {key: id_ for key, id_ in self._groups.items() if id_ != group_id}
+        self.ingress.pop(group_id, None)
 
     async def ping(self) -> None:
         _raise(await self._enter("DescribeAvailabilityZones", None))
@@ -294,6 +329,7 @@ class FakeCloud:
     def _boot(self, request: LaunchRequest, pool: AddressPool, index: int) -> str:
         id_ = f"i-{len(self._instances):017x}"
         addresses = pool.take(1 + request.secondary_private_ips)
+        self._groups_of[id_] = request.security_group_ids
         self._instances[id_] = Instance(
             id=id_,
             state="pending",

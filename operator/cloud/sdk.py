@@ -109,6 +109,14 @@ class Ec2Sdk:
             "AuthorizeSecurityGroupIngress", self._client.authorize_security_group_ingress(**params)
         )
 
+    async def revoke_security_group_ingress(self, **params: Any) -> Answer:
+        return await self._call(
+            "RevokeSecurityGroupIngress", self._client.revoke_security_group_ingress(**params)
+        )
+
+    async def delete_security_group(self, group_id: str) -> Answer:
+        return await self._call("DeleteSecurityGroup", self._client.delete_security_group(GroupId=group_id))
+
     async def describe_availability_zones(self) -> Answer:
         return await self._call("DescribeAvailabilityZones", self._client.describe_availability_zones())
 

@@ -17,6 +17,8 @@ TAG_CLUSTER = f"{GROUP}/cluster"
 TAG_NODE = f"{GROUP}/node"
 TAG_LAUNCH = f"{GROUP}/launch"
 TAG_NAME = "Name"
+# What a thing with the cluster's tag is for, where the cluster may have several of its kind.
+TAG_PURPOSE = f"{GROUP}/purpose"
 
 
 def cell_name(pod_uid: str) -> str:

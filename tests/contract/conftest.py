@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,8 @@ from kip.cloud.errors import Unreachable, from_code
 from kip.cloud.fake import FakeCloud
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
-from kip.cloud.sdk import SdkSettings, open_ec2
+from kip.cloud.sdk import SdkSettings, filters, open_ec2
+from kip.cloud.securitygroup import Rule, rules_of
 
 EKS_IMAGES = ImageSpec(
     owners=("602401143452",), filters={"name": ("amazon-eks-node-al2023-x86_64-standard-1.36-v*",)}
@@ -49,6 +50,8 @@ class Cloud:
     images: Images
     network: Network
     troubles: Troubles
+    ingress: Callable[[str], Awaitable[dict[Rule, str]]]
+    """The rules of a security group, with descriptions."""
 
     async def place(self) -> tuple[Subnet, str]:
         """A subnet and the security group of its cells."""
@@ -147,7 +150,11 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
     """Each implementation in turn."""
     if request.param == "fake":
         fake = FakeCloud()
-        yield Cloud(fake, fake, fake, FakeTroubles(fake))
+
+        async def rules(group_id: str) -> dict[Rule, str]:
+            return dict(fake.ingress[group_id])
+
+        yield Cloud(fake, fake, fake, FakeTroubles(fake), rules)
         return
     troubles = LocalAwsTroubles(request.getfixturevalue("local_aws"))
     troubles.reset()
@@ -160,5 +167,10 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
     )
     async with open_ec2(settings) as sdk:
         compute = Ec2Compute(sdk)
-        yield Cloud(compute, Ec2Images(sdk), Ec2Network(sdk), troubles)
+
+        async def ingress(group_id: str) -> dict[Rule, str]:
+            (group,) = await sdk.describe_security_groups(filters({"group-id": group_id}))
+            return rules_of(group)
+
+        yield Cloud(compute, Ec2Images(sdk), Ec2Network(sdk), troubles, ingress)
         await compute.close()

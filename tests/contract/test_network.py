@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kip.cloud.errors import NotAuthorized, NotFound, Unreachable
+from kip.cloud.errors import CloudError, NotAuthorized, NotFound, Unreachable
 
 Cloud = Any
 
@@ -62,6 +62,53 @@ async def test_a_security_group_whose_creation_was_not_answered_is_found_again(c
 
     first = await cloud.network.ensure_cell_security_group(cluster="lost", vpc_id=vpc_id)
     assert first == await cloud.network.ensure_cell_security_group(cluster="lost", vpc_id=vpc_id)
+
+
+async def test_a_group_lets_in_ssh_and_the_pods_of_the_ranges_that_are_wanted_now(cloud: Cloud) -> None:
+    vpc_id = (await cloud.network.subnets())[0].vpc_id
+    own = await cloud.network.vpc_cidrs(vpc_id)
+
+    async def ranges(*extra: str) -> dict[tuple[str, int | None], set[str]]:
+        group = await cloud.network.ensure_cell_security_group(
+            cluster="ranges", vpc_id=vpc_id, extra_cidrs=extra
+        )
+        found: dict[tuple[str, int | None], set[str]] = {}
+        for rule in await cloud.ingress(group):
+            found.setdefault((rule.protocol, rule.ports[0] if rule.ports else None), set()).add(rule.cidr)
+        return found
+
+    for extra in (("192.168.0.0/16", "172.16.0.0/12"), ("172.16.0.0/12",), ()):
+        wanted = {*own, *extra}
+        assert await ranges(*extra) == {("tcp", 22): wanted, ("-1", None): wanted}
+
+
+async def test_a_rule_that_may_not_be_revoked_stays_and_nothing_fails(cloud: Cloud) -> None:
+    vpc_id = (await cloud.network.subnets())[0].vpc_id
+    place = {"cluster": "no-revoking", "vpc_id": vpc_id}
+    before = await cloud.network.ensure_cell_security_group(**place, extra_cidrs=("192.168.0.0/16",))
+    cloud.troubles.fail("RevokeSecurityGroupIngress", "UnauthorizedOperation")
+    assert await cloud.network.ensure_cell_security_group(**place) == before
+    assert "192.168.0.0/16" in {rule.cidr for rule in await cloud.ingress(before)}
+    await cloud.network.ensure_cell_security_group(**place)
+    assert "192.168.0.0/16" not in {rule.cidr for rule in await cloud.ingress(before)}
+
+
+async def test_the_groups_of_a_cluster_are_found_and_deleted_when_nothing_uses_them(cloud: Cloud) -> None:
+    vpc_id = (await cloud.network.subnets())[0].vpc_id
+    assert await cloud.network.cell_security_groups("going") == []
+    group = await cloud.network.ensure_cell_security_group(cluster="going", vpc_id=vpc_id)
+    (found,) = await cloud.network.cell_security_groups("going")
+    assert (found.id, found.vpc_id) == (group, vpc_id)
+
+    (instance,) = await cloud.compute.launch(await cloud.request(security_group_ids=(group,)))
+    with pytest.raises(CloudError) as caught:
+        await cloud.network.delete_security_group(group)
+    assert caught.value.code == "DependencyViolation"
+
+    await cloud.compute.terminate([instance.id])
+    await cloud.network.delete_security_group(group)
+    await cloud.network.delete_security_group(group)
+    assert await cloud.network.cell_security_groups("going") == []
 
 
 async def test_ping_tells_whether_aws_answers(cloud: Cloud) -> None:

@@ -18,6 +18,7 @@ from kip.local.aws.account import Account, Launch, fingerprint
 from kip.local.aws.backend import SUBNET_ID
 from kip.local.aws.instance import LocalInstance
 from kip.local.aws.network import LocalSubnet
+from kip.local.aws.networking import NetworkCalls
 
 #: EC2's limit for user data, before base64.
 MAX_USER_DATA = 16384
@@ -33,7 +34,7 @@ FILTERS = {
 }
 
 
-class LocalEC2Response(EC2Response):
+class LocalEC2Response(NetworkCalls):
     """moto's EC2 API and what it lacks. One object serves one request."""
 
     account: ClassVar[Account]

@@ -1,0 +1,66 @@
+"""What EC2 does with security groups, routes and source/destination checks, and moto does not."""
+
+from __future__ import annotations
+
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.route_tables import Route
+from moto.ec2.responses import EC2Response
+
+
+class LocalRoute(Route):
+    """moto's route, which knows whether its target is still there."""
+
+    @property
+    def state(self) -> str:
+        """EC2 keeps a route whose interface is deleted, and drops what it would have sent there."""
+        if self.interface is None:
+            return "active"
+        there = self.interface.id in self.route_table.ec2_backend.enis
+        return "active" if there else "blackhole"
+
+    @property
+    def instance_id(self) -> str | None:
+        """EC2 names the instance too, as long as the interface is attached to one."""
+        if self.interface is None or self.state == "blackhole":
+            return super().instance_id
+        return self.interface.instance.id if self.interface.instance else None
+
+
+class NetworkCalls(EC2Response):
+    """A part of `kip.local.aws.ec2.LocalEC2Response`."""
+
+    def create_route(self) -> ActionResult:
+        table = self.ec2_backend.get_route_table(self._get_param("RouteTableId"))
+        cidr = self._get_param("DestinationCidrBlock")
+        # moto looks for that with some targets only, and not at local routes.
+        if any(route.destination_cidr_block == cidr for route in table.routes):
+            raise EC2ClientError("RouteAlreadyExists", f"The route identified by {cidr} already exists.")
+        result = super().create_route()
+        (made,) = (route for route in table.routes if route.destination_cidr_block == cidr)
+        made.__class__ = LocalRoute  # the backend's method has no place where another class could be named
+        return result
+
+    def modify_instance_attribute(self) -> ActionResult:
+        result = super().modify_instance_attribute()
+        checked = self._get_param("SourceDestCheck.Value")
+        if checked is not None:
+            instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+            if len(instance.nics) > 1:
+                raise EC2ClientError(
+                    "InvalidInstanceID",
+                    f"There are multiple interfaces attached to instance '{instance.id}'."
+                    " Please specify an interface ID for the operation instead.",
+                )
+            on = str(checked).lower() == "true"
+            instance.source_dest_check = on
+            for interface in instance.nics.values():
+                interface.source_dest_check = on
+        return result
+
+    def delete_security_group(self) -> ActionResult:
+        group_id = self._get_param("GroupId")
+        used = {group.id for eni in self.ec2_backend.enis.values() for group in eni.group_set}
+        if group_id in used:
+            raise EC2ClientError("DependencyViolation", f"resource {group_id} has a dependent object")
+        return super().delete_security_group()
