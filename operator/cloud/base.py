@@ -83,7 +83,9 @@ class Instance:
     instance_type: str
     zone: str
     subnet_id: str | None = None
-    """None once AWS has forgotten the network of a terminated instance; so too the addresses."""
+    """None once AWS has forgotten the network of a terminated instance; so too the interface and the addresses."""
+    network_interface_id: str | None = None
+    """Of its first interface; a cell has no other."""
     private_ip: str | None = None
     secondary_ips: tuple[str, ...] = ()
     launch_index: int = 0

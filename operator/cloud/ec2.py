@@ -192,6 +192,7 @@ def to_instance(answer: Answer) -> Instance:
         instance_type=answer["InstanceType"],
         zone=answer.get("Placement", {}).get("AvailabilityZone", ""),
         subnet_id=answer.get("SubnetId"),
+        network_interface_id=interfaces[0].get("NetworkInterfaceId") if interfaces else None,
         private_ip=answer.get("PrivateIpAddress"),
         secondary_ips=tuple(a["PrivateIpAddress"] for a in addresses if not a.get("Primary")),
         launch_index=answer.get("AmiLaunchIndex", 0),

@@ -36,7 +36,9 @@ from kip.cloud.errors import (
     SubnetFull,
     TokenConflict,
 )
+from kip.cloud.fake_routes import FakeRouteTables
 from kip.cloud.fake_site import AddressPool, eks_images, subnets_of
+from kip.cloud.routes import RouteTable
 from kip.cloud.securitygroup import Rule, changes, security_group_name, wanted_rules
 from kip.model.clock import Clock, SystemClock
 
@@ -61,7 +63,7 @@ class _Fault:
 
 
 class FakeCloud:
-    """`Compute`, `Images` and `Network` in memory: one VPC with a subnet in each of two zones."""
+    """`Compute`, `Images`, `Network` and `Routing` in memory: one VPC with a subnet in each of two zones."""
 
     def __init__(self, *, clock: Clock | None = None, vpc_cidr: str = "10.0.0.0/18") -> None:
         self._clock = clock or SystemClock()
@@ -94,6 +96,7 @@ class FakeCloud:
         self._groups: dict[tuple[str, str], str] = {}
         #: Ingress of each security group, with descriptions.
         self.ingress: dict[str, dict[Rule, str]] = {}
+        self.routes = FakeRouteTables(self.vpc_id, str(self._vpc_cidr), self.all)
         self._faults: dict[str, deque[_Fault]] = {}
 
     # What tests do with it.
@@ -111,7 +114,9 @@ class FakeCloud:
         instance = self._instances[instance_id]
         if state == "terminated":
             self._release(instance)
-            instance = replace(instance, subnet_id=None, private_ip=None, secondary_ips=())
+            instance = replace(
+                instance, subnet_id=None, network_interface_id=None, private_ip=None, secondary_ips=()
+            )
         self._instances[instance_id] = replace(instance, state=state, state_reason=reason or None)
 
     def all(self) -> list[Instance]:
@@ -230,6 +235,27 @@ class FakeCloud:
     async def ping(self) -> None:
         _raise(await self._enter("DescribeAvailabilityZones", None))
 
+    # Routing
+
+    async def route_tables(self, vpc_ids: Collection[str] | None = None) -> list[RouteTable]:
+        _raise(await self._enter("DescribeRouteTables", vpc_ids))
+        return self.routes.look(vpc_ids)
+
+    async def create_route(self, table_id: str, cidr: str, network_interface_id: str) -> None:
+        after = await self._enter("CreateRoute", (table_id, cidr, network_interface_id))
+        self.routes.create(table_id, cidr, network_interface_id)
+        _raise(after)
+
+    async def delete_route(self, table_id: str, cidr: str) -> None:
+        after = await self._enter("DeleteRoute", (table_id, cidr))
+        self.routes.delete(table_id, cidr)
+        _raise(after)
+
+    async def pass_foreign_traffic(self, instance_id: str) -> None:
+        after = await self._enter("ModifyInstanceAttribute", instance_id)
+        self.routes.stop_checking(instance_id)
+        _raise(after)
+
     async def _enter(self, action: str, subject: object) -> CloudError | None:
         """Record the call; raise the fault it meets, or return the one to raise after it took effect."""
         self.calls.append(Call(action=action, subject=subject))
@@ -336,6 +362,7 @@ class FakeCloud:
             instance_type=request.instance_type,
             zone=pool.subnet.zone,
             subnet_id=pool.subnet.id,
+            network_interface_id=f"eni-{id_.removeprefix('i-')}",
             private_ip=addresses[0],
             secondary_ips=tuple(addresses[1:]),
             launch_index=index,

@@ -24,6 +24,8 @@ Observe = Callable[[str, str, float], None]
 #: Instances are parsed where everything else runs: a page of 1000, EC2's largest, holds the event loop for 0.8 s, and
 #: with it every stream and the Lease.
 PAGE_SIZE = 200
+#: DescribeRouteTables refuses larger ones.
+ROUTE_TABLES_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +112,31 @@ class Ec2Sdk:
         )
 
     async def revoke_security_group_ingress(self, **params: Any) -> Answer:
+        self._check("RevokeSecurityGroupIngress")
         return await self._call(
             "RevokeSecurityGroupIngress", self._client.revoke_security_group_ingress(**params)
         )
 
     async def delete_security_group(self, group_id: str) -> Answer:
+        self._check("DeleteSecurityGroup")
         return await self._call("DeleteSecurityGroup", self._client.delete_security_group(GroupId=group_id))
+
+    async def describe_route_tables(self, filters: list[Answer]) -> list[Answer]:
+        return await self._all_pages(
+            "DescribeRouteTables", "describe_route_tables", "RouteTables", filters, ROUTE_TABLES_PAGE
+        )
+
+    async def create_route(self, **params: Any) -> Answer:
+        self._check("CreateRoute")
+        return await self._call("CreateRoute", self._client.create_route(**params))
+
+    async def delete_route(self, **params: Any) -> Answer:
+        self._check("DeleteRoute")
+        return await self._call("DeleteRoute", self._client.delete_route(**params))
+
+    async def modify_instance_attribute(self, **params: Any) -> Answer:
+        self._check("ModifyInstanceAttribute")
+        return await self._call("ModifyInstanceAttribute", self._client.modify_instance_attribute(**params))
 
     async def describe_availability_zones(self) -> Answer:
         return await self._call("DescribeAvailabilityZones", self._client.describe_availability_zones())
@@ -143,9 +164,11 @@ class Ec2Sdk:
         finally:
             self._observe(action, result, time.monotonic() - began)
 
-    async def _all_pages(self, action: str, operation: str, key: str, filters: list[Answer]) -> list[Answer]:
+    async def _all_pages(
+        self, action: str, operation: str, key: str, filters: list[Answer], page_size: int = PAGE_SIZE
+    ) -> list[Answer]:
         pages = self._client.get_paginator(operation).paginate(
-            Filters=filters, PaginationConfig={"PageSize": PAGE_SIZE}
+            Filters=filters, PaginationConfig={"PageSize": page_size}
         )
         with self._observed(action), _border(action):
             return [item async for page in pages for item in page[key]]

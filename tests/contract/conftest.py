@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from kip.cloud.errors import Unreachable, from_code
 from kip.cloud.fake import FakeCloud
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
+from kip.cloud.routes import Ec2Routes, Routing
 from kip.cloud.sdk import SdkSettings, filters, open_ec2
 from kip.cloud.securitygroup import Rule, rules_of
 
@@ -49,9 +51,12 @@ class Cloud:
     compute: Compute
     images: Images
     network: Network
+    routing: Routing
     troubles: Troubles
     ingress: Callable[[str], Awaitable[dict[Rule, str]]]
     """The rules of a security group, with descriptions."""
+    passes_foreign_traffic: Callable[[str], Awaitable[bool]]
+    """Does this instance get packets that are not for its own addresses?"""
 
     async def place(self) -> tuple[Subnet, str]:
         """A subnet and the security group of its cells."""
@@ -131,8 +136,10 @@ class LocalAwsTroubles:
 def local_aws() -> Iterator[str]:
     """URL of a local AWS of our own."""
     command = [sys.executable, "-m", "kip.local.aws", "--port", "0", "--cidr", "10.99.0.0/20"]
+    # The code that is tested, also where another working copy of it is installed.
+    ours = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=ours)
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -154,7 +161,10 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
         async def rules(group_id: str) -> dict[Rule, str]:
             return dict(fake.ingress[group_id])
 
-        yield Cloud(fake, fake, fake, FakeTroubles(fake), rules)
+        async def unchecked(instance_id: str) -> bool:
+            return instance_id in fake.routes.unchecked
+
+        yield Cloud(fake, fake, fake, fake, FakeTroubles(fake), rules, unchecked)
         return
     troubles = LocalAwsTroubles(request.getfixturevalue("local_aws"))
     troubles.reset()
@@ -172,5 +182,12 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
             (group,) = await sdk.describe_security_groups(filters({"group-id": group_id}))
             return rules_of(group)
 
-        yield Cloud(compute, Ec2Images(sdk), Ec2Network(sdk), troubles, ingress)
+        async def passes(instance_id: str) -> bool:
+            (answer,) = await sdk.describe_instances(filters({"instance-id": instance_id}))
+            (interface,) = answer["NetworkInterfaces"]
+            assert interface["SourceDestCheck"] == answer["SourceDestCheck"]
+            return not answer["SourceDestCheck"]
+
+        network = Ec2Network(sdk)
+        yield Cloud(compute, Ec2Images(sdk), network, Ec2Routes(sdk), troubles, ingress, passes)
         await compute.close()

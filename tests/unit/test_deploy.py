@@ -79,7 +79,8 @@ def test_the_policy_allows_every_call_that_is_made(project: Path, policy_actions
 def test_only_looking_and_joining_go_without_a_condition(project: Path) -> None:
     policy = json.loads((project / "deploy" / "iam" / "policy.json").read_text())
     free = {statement["Sid"] for statement in policy["Statement"] if "Condition" not in statement}
-    assert free == {"Look", "LaunchFromWhatIsThere", "MakeItInAVpc"}
+    # Route tables are the user's: no tag of Kip's is on them. The guide says how to do without, or to name a VPC.
+    assert free == {"Look", "LaunchFromWhatIsThere", "MakeItInAVpc", "RouteToCells"}
 
 
 def documents(path: Path) -> Iterator[dict[str, Any]]:
