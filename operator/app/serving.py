@@ -35,6 +35,8 @@ from kip.cells.queue import WorkQueue
 from kip.cells.report import Reporter
 from kip.cells.repository import Cells
 from kip.cells.rest import Rests
+from kip.cells.routekeeper import RouteKeeper
+from kip.cells.routes import Routes
 from kip.cells.serve import Serve
 from kip.cells.services import ServiceRules
 from kip.cells.settings import CellSettings
@@ -46,6 +48,7 @@ from kip.cloud.base import ImageSpec
 from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
+from kip.cloud.routes import Ec2Routes
 from kip.cloud.sdk import Ec2Sdk
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.config import BootImageSpec, Settings
@@ -156,6 +159,8 @@ class NodeServing:
             tags=self._tags,
             called=called,
         )
+        self._routes = RouteKeeper(Ec2Routes(ec2), self._network, self._cells, clock, mark=self._mark)
+        self._sites = self._make_sites()
         self._planner = self._make_planner()
         self._directory = Directory(self._cells, self._links, self._pods)
         self._cell_tls = pki.CellClient(around.keys.ca, clock)
@@ -168,7 +173,9 @@ class NodeServing:
             limit_bytes=settings.cells.kept_logs.max_size,
         )
         self._queue = WorkQueue(self._lifecycle().reconcile, clock, on_result=around.metrics.reconciled)
-        self._sweeper = Sweeper(self._fleet, self._cells, clock, mark=self._queue.mark)
+        self._sweeper = Sweeper(
+            self._fleet, self._cells, clock, mark=self._queue.mark, abandon=self._routes.abandon
+        )
         self._observer = Observer(
             client,
             clock,
@@ -217,7 +224,7 @@ class NodeServing:
         await asyncio.gather(
             self._shut("connections to cells", self._links.close, self._pool.close, self._api.close),
             self._shut("kubelet API", self._kubelet.close),
-            self._shut("calls to EC2", self._launcher.close, self._compute.close),
+            self._shut("calls to EC2", self._launcher.close, self._routes.close, self._compute.close),
         )
 
     async def _shut(self, what: str, *closers: Callable[[], Awaitable[None]]) -> None:
@@ -249,6 +256,8 @@ class NodeServing:
             "node": self._keeper.run(),
             "cloud health": self._health.run(),
             "sweep": self._sweeper.run(),
+            "site": self._sites.run(),
+            "cloud routes": self._routes.run(),
             "services": self._rules.run(self._links.push_services),
             "kept logs": self._sweep_logs(),
         }
@@ -353,14 +362,15 @@ class NodeServing:
             launch=Launch(tools, self._launcher, self._planner),
             connect=Connect(tools),
             serve=Serve(tools),
+            routes=Routes(tools, self._routes, self._network),
             drain=Drain(tools, keeper),
-            terminate=Terminate(tools, self._launcher),
+            terminate=Terminate(tools, self._launcher, self._routes),
             may_write=self._may_write,
         )
 
-    def _make_planner(self) -> SelectingPlanner:
+    def _make_sites(self) -> Sites:
         around, cells = self._around, self._around.settings.cells
-        sites = Sites(
+        return Sites(
             self._network,
             Ec2Images(around.ec2),
             around.clock,
@@ -375,8 +385,11 @@ class NodeServing:
             ),
             user_data=self._user_data,
         )
+
+    def _make_planner(self) -> SelectingPlanner:
+        around, cells = self._around, self._around.settings.cells
         return SelectingPlanner(
-            sites,
+            self._sites,
             UnavailableOfferings(clock=around.clock),
             PlanOptions(
                 region=around.location.region,

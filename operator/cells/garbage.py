@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
@@ -31,12 +31,15 @@ class Sweeper:
         clock: Clock,
         *,
         mark: Callable[[str], None],
+        abandon: Callable[[Collection[Instance]], Awaitable[None]],
         period_s: float = SWEEP_S,
     ) -> None:
+        """`abandon` hears of instances that belong to nobody before they are ended."""
         self._fleet = fleet
         self._cells = cells
         self._clock = clock
         self._mark = mark
+        self._abandon = abandon
         self._period_s = period_s
 
     async def run(self) -> None:
@@ -61,7 +64,10 @@ class Sweeper:
         for cell in cells:
             if self._fleet.why_gone(cell) is not None or cell.deleting:
                 self._mark(cell.pod_uid)
-        return await self._end(self._orphans(instances, cells))
+        orphans = self._orphans(instances, cells)
+        if orphans:
+            await self._abandon([i for i in instances if i.id in orphans])
+        return await self._end(orphans)
 
     def _orphans(self, instances: list[Instance], cells: list[Cell]) -> list[str]:
         claimed, pending = self._cells.claimed_instances(cells)

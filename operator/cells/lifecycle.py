@@ -13,6 +13,7 @@ from kip.cells.drain import Drain
 from kip.cells.goal import End, Relaunch, Run, decide
 from kip.cells.launch import Launch
 from kip.cells.relaunch import give_up
+from kip.cells.routes import Routes
 from kip.cells.serve import Serve
 from kip.cells.stages import Pod, Stage, Step, Tools, since_created_s
 from kip.cells.terminate import Terminate
@@ -47,6 +48,7 @@ class Lifecycle:
         launch: Launch,
         connect: Connect,
         serve: Serve,
+        routes: Routes,
         drain: Drain,
         terminate: Terminate,
         may_write: Callable[[], bool],
@@ -55,7 +57,7 @@ class Lifecycle:
         self._tools = tools
         self._pods = pods
         self._admit = admit
-        self._stages: tuple[Stage, ...] = (launch, connect, serve)
+        self._stages: tuple[Stage, ...] = (launch, connect, serve, routes)
         self._drain = drain
         self._terminate = terminate
         self._may_write = may_write

@@ -23,6 +23,8 @@ _IMAGE_FRESH_S = 600.0
 _FAILED_FRESH_S = 2.0
 # What was found is still good while AWS cannot be asked; RunInstances may work all the same, being throttled apart.
 _STALE_S = 900.0
+# Also while nothing is launched the security group is looked after: pods on running cells depend on its rules.
+_LOOK_S = 300.0
 
 # AWS names its EKS images so: https://docs.aws.amazon.com/eks/latest/userguide/eks-optimized-ami.html
 _EKS_IMAGE_OWNER = "amazon"
@@ -87,6 +89,15 @@ class Sites:
         async with self._lock:
             self._site = await self._fresh("site", self._site, _FRESH_S, self._find)
             return self._site.value
+
+    async def run(self) -> None:
+        """Look at the site now and then for ever, whoever asks."""
+        while True:
+            await self._clock.sleep(_LOOK_S)
+            try:
+                await self.current()
+            except CloudError as error:
+                log.warning("the place of the cells not looked at", error=str(error))
 
     async def image(self, architecture: str) -> Image:
         """The machine image for `amd64` or `arm64`; raises CloudError."""

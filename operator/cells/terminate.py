@@ -10,6 +10,7 @@ from kip.cells.goal import End
 from kip.cells.launcher import Launcher
 from kip.cells.refusal import rest_s
 from kip.cells.relaunch import ending
+from kip.cells.routekeeper import RouteKeeper
 from kip.cells.stages import Pod, Step, Tools
 from kip.cloud.errors import CloudError
 from kip.model.cell import TERMINATED, Cell
@@ -20,14 +21,17 @@ log = structlog.get_logger(__name__)
 # TerminateInstances is accepted within a second; a look some seconds later is for the rare answer that got lost.
 _LOOK_AGAIN_S = 2.0
 _WAIT_GONE_S = 5.0
+# A person has to change a policy.
+_ROUTES_AGAIN_S = 15.0
 
 
 class Terminate:
     """→ Terminated, and the end of the Cell object."""
 
-    def __init__(self, tools: Tools, launcher: Launcher) -> None:
+    def __init__(self, tools: Tools, launcher: Launcher, routes: RouteKeeper) -> None:
         self._tools = tools
         self._launcher = launcher
+        self._routes = routes
 
     async def __call__(self, cell: Cell, pod: Pod | None, goal: End) -> Step:
         tools = self._tools
@@ -46,6 +50,12 @@ class Terminate:
         except CloudError as error:
             return await self._refused(cell, pod, error)
         await self._settle_pod(pod, goal)
+        if (trouble := await self._routes.withdraw(cell)) is not None:
+            # Only this Cell knows that they are Kip's.
+            message = f"the instance has ended, routes that led to it are left: {trouble}"
+            log.warning("cell kept for its routes", cell=cell.name, error=trouble)
+            cell = cell.set(TERMINATED, "Unknown", "RoutesLeft", message, now=tools.clock.now())
+            return cell, Wait(_ROUTES_AGAIN_S, "RoutesLeft")
         await tools.cells.release(cell)
         return cell, Stop("the cell is gone")
 

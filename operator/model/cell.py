@@ -15,6 +15,7 @@ from kip.model.names import CELL_FINALIZER, GROUP, VERSION, cell_name
 LAUNCHED = "Launched"
 CONNECTED = "Connected"
 SERVING = "Serving"
+ROUTED = "Routed"  # only of cells whose pods want cloud routes
 DRAINED = "Drained"
 TERMINATED = "Terminated"
 READY = "Ready"
@@ -85,6 +86,31 @@ class Intent:
 
 
 @dataclass(frozen=True)
+class CloudRoutes:
+    """The routes to this cell that may be there: written before one is made, and kept until all are gone.
+
+    EC2's routes carry no tags. Only by this can any later process tell them from those that others have made.
+    """
+
+    network_interface_id: str
+    vpc_id: str
+    subnet_id: str
+    cidrs: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "networkInterfaceID": self.network_interface_id,
+            "vpcID": self.vpc_id,
+            "subnetID": self.subnet_id,
+            "cidrs": list(self.cidrs),
+        }
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any]) -> CloudRoutes:
+        return cls(d["networkInterfaceID"], d["vpcID"], d["subnetID"], tuple(d["cidrs"]))
+
+
+@dataclass(frozen=True)
 class Cell:
     """A Cell object as this process last knew it. Immutable: each step returns the next one."""
 
@@ -112,7 +138,14 @@ class Cell:
     price: str | None = None
     host_key: str | None = None
     """The public half of the cell's own SSH host key, once it has been read at first contact."""
+    routes: CloudRoutes | None = None
     conditions: Conditions = field(default_factory=Conditions)
+
+    @property
+    def ending(self) -> bool:
+        """True once the end of this cell has begun; that is never undone."""
+        begun = self.conditions.get(DRAINED) or self.conditions.get(TERMINATED)
+        return self.deleting or begun is not None
 
     @property
     def pod_may_run(self) -> bool:
@@ -172,6 +205,7 @@ class Cell:
             "zone": self.zone,
             "pricePerHour": self.price,
             "hostKey": self.host_key,
+            "cloudRoutes": self.routes.to_dict() if self.routes else None,
             "launch": self.intent.to_dict() if self.intent else None,
             "conditions": self.conditions.to_list(),
         }
@@ -204,6 +238,7 @@ class Cell:
             pod_ip=status.get("podIP"),
             price=status.get("pricePerHour"),
             host_key=status.get("hostKey"),
+            routes=CloudRoutes.from_dict(status["cloudRoutes"]) if status.get("cloudRoutes") else None,
             conditions=Conditions.from_list(status.get("conditions") or []),
         )
 

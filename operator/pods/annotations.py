@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import Any
 
 from kip.model.patterns import (
@@ -43,6 +44,8 @@ class Wishes:
     private_ip_only: bool | None = None
     security_groups: tuple[str, ...] = ()
     instance_profile: str | None = None
+    cloud_routes: tuple[str, ...] = ()
+    """IPv4 ranges, for which a route to the cell is wanted."""
 
 
 def wishes(pod: Pod) -> Wishes:
@@ -123,6 +126,27 @@ def _instance_profile(text: str) -> str:
     return text.strip()
 
 
+def _cloud_routes(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(_cidr, text.split())))
+
+
+def _cidr(text: str) -> str:
+    expected = "expected IPv4 ranges with spaces between them, like 172.20.0.0/16 192.168.7.0/24"
+    try:
+        network = IPv4Network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is none; {expected}") from None
+    if "/" not in text:
+        raise ValueError(f"{text} has no prefix length, for one address that is {text}/32; {expected}")
+    if text.partition("/")[0] != str(network.network_address):
+        raise ValueError(f"{text} has bits set beyond its prefix length, the range is {network}; {expected}")
+    if network.is_loopback or network.is_link_local or network.is_multicast:
+        raise ValueError(
+            f"{text} is not routed by any VPC: loopback, link-local and multicast ranges are not"
+        )
+    return str(network)
+
+
 # The field of `Wishes` that an annotation sets, and how it is read; without a field several are, by name.
 _READERS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     f"{PREFIX}instance-type": ("instance_type", _instance_type),
@@ -132,4 +156,5 @@ _READERS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     f"{PREFIX}private-ip-only": ("private_ip_only", _flag),
     f"{PREFIX}security-groups": ("security_groups", _security_groups),
     f"{PREFIX}instance-profile": ("instance_profile", _instance_profile),
+    f"{PREFIX}cloud-route": ("cloud_routes", _cloud_routes),
 }

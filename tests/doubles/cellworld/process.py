@@ -26,6 +26,8 @@ from kip.cells.queue import WorkQueue
 from kip.cells.report import Reporter
 from kip.cells.repository import CELLS_PATH, Cells
 from kip.cells.rest import Rests
+from kip.cells.routekeeper import RouteKeeper
+from kip.cells.routes import Routes
 from kip.cells.serve import Serve
 from kip.cells.services import ServiceRules, Supply
 from kip.cells.settings import CellSettings
@@ -34,6 +36,7 @@ from kip.cells.stages import Tools
 from kip.cells.terminate import Terminate
 from kip.cloud.base import ALL_STATES, Instance, InstanceState, LaunchRequest
 from kip.cloud.fake import FakeCloud
+from kip.cloud.routes import RouteTable
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.kube.client import ApiClient
 from kip.kube.events import EventRecorder
@@ -150,6 +153,33 @@ class MortalCompute:
     def _visible(self, instances: list[Instance]) -> list[Instance]:
         now = self._clock.now()
         return [i for i in instances if i.gone or (now - i.launch_time).total_seconds() > INVISIBLE_S]
+
+
+class MortalRouting:
+    """Route tables for a process that can die."""
+
+    def __init__(self, inner: FakeCloud, mortal: Mortal) -> None:
+        self._inner = inner
+        self._mortal = mortal
+
+    async def route_tables(self, vpc_ids: Collection[str] | None = None) -> list[RouteTable]:
+        found: list[RouteTable] = await self._mortal.step(
+            "DescribeRouteTables", lambda: self._inner.route_tables(vpc_ids)
+        )
+        return found
+
+    async def create_route(self, table_id: str, cidr: str, network_interface_id: str) -> None:
+        await self._mortal.step(
+            "CreateRoute", lambda: self._inner.create_route(table_id, cidr, network_interface_id)
+        )
+
+    async def delete_route(self, table_id: str, cidr: str) -> None:
+        await self._mortal.step("DeleteRoute", lambda: self._inner.delete_route(table_id, cidr))
+
+    async def pass_foreign_traffic(self, instance_id: str) -> None:
+        await self._mortal.step(
+            "ModifyInstanceAttribute", lambda: self._inner.pass_foreign_traffic(instance_id)
+        )
 
 
 class Session:
@@ -327,8 +357,13 @@ class Process:
         )
         self.observed: list[str] = []
         self.results: list[str] = []
+        self.routes = RouteKeeper(
+            MortalRouting(outside.cloud, self.mortal), outside.cloud, self.cells, clock, mark=self._mark
+        )
         self.queue = WorkQueue(self._lifecycle(settings).reconcile, clock, on_result=self.results.append)
-        self.sweeper = Sweeper(self.fleet, self.cells, clock, mark=self.queue.mark)
+        self.sweeper = Sweeper(
+            self.fleet, self.cells, clock, mark=self.queue.mark, abandon=self.routes.abandon
+        )
         options = NodeOptions(node, CLUSTER, "127.0.0.1", 10250, {"cpu": "1"})
         self.observer = Observer(
             api,
@@ -369,8 +404,9 @@ class Process:
             launch=Launch(self.tools, self.launcher, planner),
             connect=Connect(self.tools),
             serve=Serve(self.tools),
+            routes=Routes(self.tools, self.routes, cloud),
             drain=Drain(self.tools, LogKeeper(self)),
-            terminate=Terminate(self.tools, self.launcher),
+            terminate=Terminate(self.tools, self.launcher, self.routes),
             may_write=lambda: self.may_write,
         )
         return self.lifecycle
@@ -392,6 +428,7 @@ class Process:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.queue.run())
             group.create_task(self.sweeper.run())
+            group.create_task(self.routes.run())
             group.create_task(
                 self._follow(
                     "/api/v1/pods", {"fieldSelector": f"spec.nodeName={self._node}"}, self.observer.pod
@@ -426,3 +463,4 @@ class Process:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.links.close()
         await self.launcher.close()
+        await self.routes.close()

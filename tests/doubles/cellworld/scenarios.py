@@ -179,6 +179,55 @@ async def replaced_under_its_name(world: World) -> None:
     assert pod["metadata"]["uid"] == second["metadata"]["uid"]
 
 
+ROUTE = "pod.elotl.co/cloud-route"
+NET, OTHER_NET = "172.20.0.0/16", "172.21.0.0/16"
+
+
+async def routes_come_and_go(world: World) -> None:
+    """Two ranges lead to a pod's machine, then another one, then none."""
+    await world.pod("gate", annotations={ROUTE: f"{NET} {OTHER_NET}"})
+    await world.until("routed", lambda: world.routed({NET: "gate", OTHER_NET: "gate"}))
+    await world.annotate("gate", {ROUTE: OTHER_NET})
+    await world.until("one taken back", lambda: world.routed({OTHER_NET: "gate"}))
+    await world.until("said", lambda: _recorded(world, OTHER_NET))
+    await world.annotate("gate", {ROUTE: None})
+    await world.until("taken back", lambda: world.routed({}))
+    await world.until("said", lambda: _recorded(world))
+    await world.annotate("gate", {ROUTE: NET})
+    await world.until("routed again", lambda: world.routed({NET: "gate"}))
+    await world.delete("gate")
+    await world.until("gone", world.empty)
+
+
+async def _recorded(world: World, *cidrs: str) -> bool:
+    (cell,) = await world.cells()
+    return list(((cell.get("status") or {}).get("cloudRoutes") or {}).get("cidrs", [])) == list(cidrs)
+
+
+async def a_route_passes_on(world: World) -> None:
+    """Two pods want the same range: one has it, and when its machine is lost the other one."""
+    await world.pod("gate-0", annotations={ROUTE: NET})
+    await world.until("routed", lambda: world.routed({NET: "gate-0"}))
+    await world.pod("gate-1", annotations={ROUTE: NET})
+    await world.until("running", lambda: world.serving("gate-0", "gate-1"))
+    await world.until("said", lambda: world.events("CloudRouteTaken"))
+    assert await world.routed({NET: "gate-0"})
+    world.cloud.set_state(await world.instance_of("gate-0"), "terminated", "Server.SpotInstanceTermination")
+    await world.until("passed on", lambda: world.routed({NET: "gate-1"}))
+    await world.until("failed", lambda: _failed(world, "gate-0"))
+    await world.delete("gate-1")
+    await world.until("gone", world.empty)
+
+
+async def routes_whose_answers_are_lost(world: World) -> None:
+    """Both calls take effect, and their answers do not come."""
+    world.cloud.fail("CreateRoute", Unreachable("timed out"), after=True)
+    await world.pod("job-gate", annotations={ROUTE: NET})
+    world.cloud.fail("DeleteRoute", Unreachable("timed out"), after=True)
+    await world.until("done", lambda: _done(world, "job-gate"))
+    await world.until("gone", world.empty)
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     come_and_go,
     a_job,
@@ -196,4 +245,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     a_cell_deleted_by_hand,
     deleted_while_it_boots,
     replaced_under_its_name,
+    routes_come_and_go,
+    a_route_passes_on,
+    routes_whose_answers_are_lost,
 )

@@ -134,6 +134,16 @@ class World:
     async def delete(self, name: str, **options: Any) -> None:
         await self.api.delete(f"/api/v1/namespaces/{self.namespace}/pods/{name}", options or None)
 
+    async def annotate(self, name: str, annotations: dict[str, str | None]) -> None:
+        """Change annotations; None takes one away."""
+        patch = {"metadata": {"annotations": annotations}}
+        await self.api.patch(f"/api/v1/namespaces/{self.namespace}/pods/{name}", patch)
+
+    async def instance_of(self, name: str) -> str:
+        """Id of the pod's instance."""
+        (cell,) = [c for c in await self.cells() if c["spec"]["podName"] == name]
+        return str(cell["status"]["instanceID"])
+
     async def get(self, name: str) -> dict[str, Any] | None:
         try:
             found: dict[str, Any] = await self.api.get(f"/api/v1/namespaces/{self.namespace}/pods/{name}")
@@ -168,8 +178,20 @@ class World:
         )
 
     async def empty(self) -> bool:
-        """No Cell and no instance is left."""
-        return not self.live() and not await self.cells()
+        """No Cell, no instance and no route to one is left."""
+        return not self.live() and not self.cloud.routes.to_interfaces() and not await self.cells()
+
+    async def routed(self, ranges: dict[str, str]) -> bool:
+        """These ranges, and no others, lead to instances: each to that of this pod, which passes what comes by them."""
+        instances = {
+            c["spec"]["podName"]: (c.get("status") or {}).get("instanceID") for c in await self.cells()
+        }
+        wanted = {cidr: instances.get(pod) for cidr, pod in ranges.items()}
+        found = {
+            route.cidr: route.instance_id for table in self.cloud.routes.look(None) for route in table.routes
+        }
+        found = {cidr: instance_id for cidr, instance_id in found.items() if instance_id}
+        return wanted == found and set(found.values()) <= self.cloud.routes.unchecked
 
     async def one_instance_each(self) -> bool:
         """Each live instance is claimed by exactly one Cell, and each Cell has one."""

@@ -10,8 +10,9 @@ import pytest
 from kip.cells.fleet import Fleet
 from kip.cells.garbage import Sweeper
 from kip.cells.repository import CELLS_PATH, Cells
+from kip.cells.routekeeper import RouteKeeper
 from kip.cloud.base import LaunchRequest
-from kip.cloud.errors import Unreachable
+from kip.cloud.errors import NotAuthorized, Unreachable
 from kip.cloud.fake import FakeCloud
 from kip.kube.errors import Unavailable
 from kip.kube.fake import FakeApi
@@ -31,7 +32,10 @@ class World:
         self.cells = Cells(self.api, NODE)
         self.fleet = Fleet(self.cloud, self.clock, tags=TAGS)
         self.marked: list[str] = []
-        self.sweeper = Sweeper(self.fleet, self.cells, self.clock, mark=self.marked.append)
+        self.routes = RouteKeeper(self.cloud, self.cloud, self.cells, self.clock, mark=self.marked.append)
+        self.sweeper = Sweeper(
+            self.fleet, self.cells, self.clock, mark=self.marked.append, abandon=self.routes.abandon
+        )
 
     async def instance(self, token: str, tags: dict | None = None):
         subnet = (await self.cloud.subnets())[0]
@@ -83,6 +87,25 @@ async def test_an_instance_that_no_cell_claims_is_ended(world):
     ended = await world.sweeper.sweep()
     assert len(ended) == 1
     assert world.live() == ["claimed"]
+
+
+async def test_an_orphans_routes_go_before_it(world):
+    """Later nothing would say that they were made by Kip."""
+    orphan, other = await world.instance("orphan"), await world.instance("claimed")
+    await world.cell("a", instance_id=other.id)
+    await world.cloud.create_route("rtb-main", "172.20.0.0/16", orphan.network_interface_id)
+    await world.cloud.create_route("rtb-main", "172.21.0.0/16", other.network_interface_id)
+    assert await world.sweeper.sweep() == [orphan.id]
+    assert world.cloud.routes.to_interfaces() == {("rtb-main", "172.21.0.0/16"): other.network_interface_id}
+    actions = [call.action for call in world.cloud.calls]
+    assert actions.index("DeleteRoute") < actions.index("TerminateInstances")
+
+
+async def test_an_orphan_is_ended_even_if_its_routes_cannot_be_looked_for(world):
+    await world.instance("orphan")
+    world.cloud.fail("DescribeRouteTables", NotAuthorized("no", action="DescribeRouteTables"))
+    assert len(await world.sweeper.sweep()) == 1
+    assert world.live() == []
 
 
 async def test_a_launch_under_way_is_nobodys_orphan(world):

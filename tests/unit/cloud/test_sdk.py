@@ -106,6 +106,11 @@ async def test_whoever_may_not_write_changes_nothing_and_still_sees() -> None:
         sdk.terminate_instances(["i-1"]),
         sdk.create_security_group(),
         sdk.authorize_security_group_ingress(),
+        sdk.revoke_security_group_ingress(),
+        sdk.delete_security_group("sg-1"),
+        sdk.create_route(),
+        sdk.delete_route(),
+        sdk.modify_instance_attribute(),
     ):
         with pytest.raises(Unreachable, match="does not hold"):
             await change

@@ -17,7 +17,7 @@ def pod(**annotations: str) -> dict[str, Any]:
 
 def test_a_pod_without_any() -> None:
     assert wishes({"metadata": {"annotations": None}}) == Wishes()
-    assert wishes(pod(cloud_route="10.0.0.0/8")) == Wishes()
+    assert wishes(pod(cloud_route=" ")) == Wishes()
 
 
 @pytest.mark.parametrize("name", ["m7i.large", "u-6tb1.metal", "c5*", "*.metal", "m*.large", "c7g.*"])
@@ -69,7 +69,13 @@ def test_the_others() -> None:
     )
 
 
+def test_cloud_routes() -> None:
+    found = wishes(pod(cloud_route=" 172.20.0.0/16\t192.168.7.0/24\n10.9.8.7/32 172.20.0.0/16 "))
+    assert found == Wishes(cloud_routes=("172.20.0.0/16", "192.168.7.0/24", "10.9.8.7/32"))
+
+
 LAUNCH_TYPES = "expected on-demand, spot, spot-preferred or dedicated"
+RANGES = "expected IPv4 ranges with spaces between them, like 172.20.0.0/16 192.168.7.0/24"
 TYPE = "expected an instance type like m7i.large, or a pattern like c7* or m*.large"
 
 
@@ -86,6 +92,24 @@ TYPE = "expected an instance type like m7i.large, or a pattern like c7* or m*.la
         ("launch_type", "cheap", LAUNCH_TYPES),
         ("gpu_type", "", "expected names of GPUs with commas between them, like a10g or l4,t4"),
         ("gpu_type", "l4,,t4", "expected names of GPUs with commas between them, like a10g or l4,t4"),
+        ("cloud_route", "172.20.0.0/16,10.0.0.0/8", f"'172.20.0.0/16,10.0.0.0/8' is none; {RANGES}"),
+        ("cloud_route", "fd00::/8", f"'fd00::/8' is none; {RANGES}"),
+        ("cloud_route", "10.1.0.0/33", f"'10.1.0.0/33' is none; {RANGES}"),
+        (
+            "cloud_route",
+            "10.1.2.3/16",
+            f"10.1.2.3/16 has bits set beyond its prefix length, the range is 10.1.0.0/16; {RANGES}",
+        ),
+        (
+            "cloud_route",
+            "10.1.2.3",
+            f"10.1.2.3 has no prefix length, for one address that is 10.1.2.3/32; {RANGES}",
+        ),
+        (
+            "cloud_route",
+            "169.254.0.0/16",
+            "169.254.0.0/16 is not routed by any VPC: loopback, link-local and multicast ranges are not",
+        ),
         ("volume_size", "20 GB", "expected a size like 20Gi"),
         ("volume_size", "0", "expected a size like 20Gi"),
         ("volume_size", "-5Gi", "expected a size like 20Gi"),
