@@ -5,6 +5,9 @@ set -Eeuo pipefail
 readonly HOST=kip0 GATEWAY=169.254.1.1
 # Fixed addresses: udev then does not make up others, and neither end has to ask for them.
 readonly HOST_MAC=02:6b:69:70:00:01 POD_MAC=02:6b:69:70:00:02
+# A routing table, and the rule for it: what comes from the VPC for none of the cell's own addresses goes to the pod. EC2
+# brings such packets only to a cell that a route leads to (cloud-route); what the cell itself sends never goes there.
+readonly FOREIGN=1070
 readonly HOLDER=/run/kip/cni
 
 fail() {
@@ -15,8 +18,10 @@ fail() {
 trap 'fail 999 "kip: $CNI_COMMAND failed in line $LINENO: $BASH_COMMAND"' ERR
 in_pod() { nsenter --net="$CNI_NETNS" ip "$@"; }
 
+unlink() { printf '%s\n' "$@" "link del $HOST" "rule del pref $FOREIGN" | ip -force -batch - 2>/dev/null || :; }
+
 remove() {
-    ip link del $HOST 2>/dev/null || :
+    unlink
     printf 'table ip kip\ndelete table ip kip\n' | nft -f -
     rm -f $HOLDER
 }
@@ -34,8 +39,7 @@ add() {
     fi
     echo "$CNI_CONTAINERID ${own_uid:--} $CNI_NETNS" >$HOLDER
     # Tools of some images put secondary addresses on the interface; the pod's must not be the machine's, too.
-    ip addr del "$POD/32" dev "$DEVICE" 2>/dev/null || :
-    ip link del $HOST 2>/dev/null || :
+    unlink "addr del $POD/32 dev $DEVICE"
     [[ $(ip -o link show dev "$DEVICE") =~ mtu\ ([0-9]+) ]]
     local mtu=${BASH_REMATCH[1]}
     ip link add name $HOST mtu "$mtu" address $HOST_MAC type veth \
@@ -52,7 +56,11 @@ END
 link set $HOST up
 route replace $POD/32 dev $HOST src $PRIMARY
 neigh replace $POD lladdr $POD_MAC dev $HOST nud permanent
+route replace default via $POD dev $HOST onlink table $FOREIGN
+rule add iif $DEVICE pref $FOREIGN lookup $FOREIGN
 END
+    # The pod may answer from such an address, to which no route of the main table leads.
+    echo 2 >/proc/sys/net/ipv4/conf/$HOST/rp_filter
     rules | nft -f -
     cat <<END
 {

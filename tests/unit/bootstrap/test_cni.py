@@ -183,6 +183,23 @@ def test_the_operators_port_is_never_the_pods(cell: Cell) -> None:
             assert cell.seen_from(client, CELL, SSH_PORT) == "the cell's sshd"
 
 
+def test_what_a_route_of_the_vpc_brings_for_others_goes_to_the_pod_and_back_as_it_is(cell: Cell) -> None:
+    """Strict reverse path filters are what some images have."""
+    cell.run("for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 >$f; done")
+    assert cell.cni("ADD", "a")[0] == 0
+    behind = "172.20.5.5"
+    cell.run(f"ip -n net route add 172.20.0.0/16 via {CELL}; ip -n a addr add {behind}/32 dev lo")
+    with cell.server(behind, 80, "a"), cell.server(NEIGHBOUR, 99, "net"), cell.server(CELL, 81, None):
+        assert cell.seen_from("net", behind, 80) == NEIGHBOUR
+        assert cell.seen_from("net", CELL, 81) == NEIGHBOUR, "what is for the cell stays there"
+        assert cell.seen_from("a", NEIGHBOUR, 99) == POD
+
+
+def test_the_cell_itself_sends_nothing_that_way(cell: Cell) -> None:
+    assert cell.cni("ADD", "a")[0] == 0
+    assert f"via {NEIGHBOUR} dev eth0" in cell.run("ip route get 172.20.5.5")
+
+
 def test_the_pods_address_is_taken_off_the_cells_own_interface(cell: Cell) -> None:
     cell.run(f"ip addr add {POD}/32 dev eth0")
     assert cell.cni("ADD", "a")[0] == 0
@@ -220,7 +237,8 @@ def test_del_leaves_nothing_and_may_be_repeated(cell: Cell) -> None:
     for _ in range(2):
         assert cell.cni("DEL", "a") == (0, {})
     assert "kip0" not in cell.run("ip link")
-    assert POD not in cell.run("ip route")
+    assert POD not in cell.run("ip route show table all")
+    assert "1070" not in cell.run("ip rule")
     assert cell.run("nft list tables") == ""
 
 
