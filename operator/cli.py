@@ -20,6 +20,7 @@ _ELSEWHERE = {
         "choose",
         "Say which machines the pods of a manifest would get, and why.",
     ),
+    "cleanup": ("kip.cleanup.cli", "cleanup", "Remove what is left of an uninstalled Kip."),
     "local": ("kip.local.cli", "local", "A whole cluster with cells on this machine."),
 }
 

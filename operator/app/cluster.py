@@ -33,12 +33,17 @@ async def learn(client: ApiClient, settings: Settings) -> ClusterFacts:
     """Ask the API server; raises KubeError, CannotStart."""
     version = (await client.get("/version"))["gitVersion"]
     return ClusterFacts(
-        name=settings.cluster.name or await _cluster_uid(client),
+        name=await name_of(client, settings),
         version=version,
         minor=_minor(version),
         dns=settings.cluster.dns or await _cluster_dns(client),
         node_ip=str(settings.kubelet.node_ip or _own_address(client.server)),
     )
+
+
+async def name_of(client: ApiClient, settings: Settings) -> str:
+    """The cluster's name as it is in tags; raises KubeError."""
+    return settings.cluster.name or await _cluster_uid(client)
 
 
 async def _cluster_uid(client: ApiClient) -> str:

@@ -19,6 +19,7 @@ import kopf
 import structlog
 
 from kip.app import cluster, keys, ownnode
+from kip.app.aws import sdk_settings
 from kip.app.cluster import CannotStart
 from kip.app.ending import Ending
 from kip.app.location import locate
@@ -26,7 +27,7 @@ from kip.app.serving import NodeServing, Surroundings
 from kip.app.turns import CannotLetGo, Current, serve_in_turns
 from kip.cloud import metadata
 from kip.cloud.metadata import Whereabouts
-from kip.cloud.sdk import SdkSettings, filters, open_ec2
+from kip.cloud.sdk import filters, open_ec2
 from kip.config import Aws, Settings
 from kip.kube.client import ApiClient, not_strict
 from kip.kube.lease import LeaseHolder
@@ -102,7 +103,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
         metrics = Metrics()
         ec2 = await stack.enter_async_context(
             open_ec2(
-                _sdk_settings(aws, location.region),
+                sdk_settings(aws, location.region),
                 observe=lambda action, result, seconds: metrics.aws_called(
                     action, result=result, seconds=seconds
                 ),
@@ -126,21 +127,11 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
         )
 
 
-def _sdk_settings(aws: Aws, region: str) -> SdkSettings:
-    return SdkSettings(
-        region=region,
-        endpoint_url=str(aws.endpoint_url) if aws.endpoint_url else None,
-        access_key_id=aws.access_key_id,
-        secret_access_key=aws.secret_access_key.get_secret_value() if aws.secret_access_key else None,
-        verify_tls=not aws.insecure_tls_skip_verify,
-    )
-
-
 async def _here(aws: Aws, client: ApiClient, clock: Clock) -> Whereabouts | None:
     """Where this process runs, by whoever knows it."""
 
     async def describe(region: str, instance_id: str) -> Mapping[str, Any] | None:
-        async with open_ec2(_sdk_settings(aws, region)) as ec2:
+        async with open_ec2(sdk_settings(aws, region)) as ec2:
             return next(iter(await ec2.describe_instances(filters({"instance-id": instance_id}))), None)
 
     async def by_node() -> Whereabouts | None:
