@@ -95,11 +95,13 @@ class RouteKeeper:
         result = self._results.get(interface)
         return result if result is not None and result.wanted == frozenset(wanted) else None
 
-    async def settle(self, interface: str, wanted: Iterable[str]) -> Result:
-        """Bring the tables to what this cell, which has recorded it, and all others want; raises CloudError."""
-        ranges = self._wanted[interface] = frozenset(wanted)
-        # Without a result the Cell has gone meanwhile, and the next pass will see it.
-        return (await self._next_round()).get(interface, Result(ranges))
+    async def settle(self, interface: str, wanted: Iterable[str]) -> Result | None:
+        """Bring the tables to what this cell, which has recorded it, and all others want; None if it has gone meanwhile.
+
+        Raises CloudError.
+        """
+        self._wanted[interface] = frozenset(wanted)
+        return (await self._next_round()).get(interface)
 
     async def withdraw(self, cell: Cell) -> str | None:
         """Take away what leads to a cell whose machine has ended; why that failed, None when nothing is left."""

@@ -22,6 +22,11 @@ from kip.pods.annotations import InvalidAnnotationError, wishes
 _AGAIN_S = 15.0
 # EC2 may not show an instance for some seconds after its launch.
 _LOOK_AGAIN_S = 2.0
+_LOOK_AGAIN_LATER_S = 60.0
+_TOO_OLD = (
+    "the type Cell in this cluster is of an older version of Kip and keeps no record of routes, so none are made; "
+    "apply crds/ of this version"
+)
 
 
 class Routes:
@@ -55,7 +60,14 @@ class Routes:
                 return cell, Wait(_LOOK_AGAIN_S, "EC2 does not show the instance's network interface")
             if routes != cell.routes:
                 cell = await self._tools.cells.save(replace(cell, routes=routes))
+                if cell.routes != routes:
+                    # An API server takes out of an object what its schema does not have.
+                    return await self._failed(cell, pod, "CellTypeTooOld", _TOO_OLD), Wait(
+                        _LOOK_AGAIN_LATER_S, "CellTypeTooOld"
+                    )
             result = await self._keeper.settle(routes.network_interface_id, wanted)
+            if result is None:
+                return cell, Wait(_LOOK_AGAIN_S, "the Cell has gone meanwhile")
         except CloudError as error:
             self._rests.begin(attempt, _AGAIN_S)
             return await self._failed(cell, pod, error.reason, error.summary), Wait(_AGAIN_S, error.reason)

@@ -184,3 +184,17 @@ async def test_a_cell_object_that_is_taken_away_by_force_leaves_no_route(world):
     await world.api.patch(path, {"metadata": {"finalizers": []}})
     await world.api.delete(path)
     await world.until("gone", world.empty)
+
+
+async def test_no_route_is_made_that_the_cluster_does_not_record(world):
+    """Helm updates no CustomResourceDefinition: an older one drops the field, and nobody would ever find the route."""
+    world.begin()
+    save = world.process.cells.save
+    world.process.cells.save = lambda cell: save(replace(cell, routes=None))
+    await gate(world)
+    await world.until("told", lambda: world.events("CellTypeTooOld"))
+    await world.let_pass(150)
+    assert calls(world) == []
+    assert len(await world.events("CellTypeTooOld")) == 1
+    await world.restart()
+    await world.until("routed once it is there", lambda: world.routed({NET: "gate"}))
