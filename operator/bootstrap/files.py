@@ -7,17 +7,19 @@ import shlex
 from dataclasses import dataclass
 from importlib import resources
 
-from kip.bootstrap import kubelet, units
+from kip.bootstrap import deviceplugin, kubelet, units
 from kip.bootstrap.layout import (
     AUTHORIZED_KEYS,
     CNI_PLUGIN,
     CREDENTIAL_PROVIDER_CONFIG,
+    DEVICE_PLUGIN,
     HOST_KEY,
     KUBECONFIG_TEMPLATE,
     KUBELET_CONFIG,
     OPERATOR_CA,
     OPTIONS,
     PROGRAMS,
+    STATIC_PODS,
 )
 from kip.bootstrap.options import BootstrapOptions
 
@@ -64,6 +66,9 @@ def cell_files(options: BootstrapOptions) -> tuple[File, ...]:
     ]
     if options.registry_credential_provider:
         files.insert(0, File(CREDENTIAL_PROVIDER_CONFIG, kubelet.credential_providers()))
+    if options.device_plugin_image is not None:
+        manifest = deviceplugin.manifest(options.device_plugin_image)
+        files.insert(0, File(f"{STATIC_PODS}/{DEVICE_PLUGIN}.json", manifest))
     return tuple(files)
 
 

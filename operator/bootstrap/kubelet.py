@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kip.bootstrap.layout import API_PORT, HELD_API_PORT, KUBELET_PORT, OPERATOR_CA
+from kip.bootstrap.layout import API_PORT, HELD_API_PORT, KUBELET_PORT, OPERATOR_CA, STATIC_PODS
 from kip.bootstrap.options import BootstrapOptions
 
 # As nodeadm writes them (nodeadm/internal/kubelet/image-credential-provider.go, 2026-07).
@@ -44,6 +44,9 @@ def configuration(options: BootstrapOptions) -> str:
     - `nodeLeaseDurationSeconds`: nobody looks at the cell's own lease; it is renewed at a quarter of this.
     - `makeIPTablesUtilChains`: for kube-proxy, which a cell has not.
     - `maxPods`: the pod, and static pods of the machine.
+    - `nodeStatusUpdateFrequency`, on machines with GPUs only: a pod waits until the kubelet has reported its GPUs, and
+      by default it looks at them each 10 s. Set, it would also be the `nodeStatusReportFrequency`: how often a status
+      is sent in which nothing is new.
     """
     config: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -80,6 +83,12 @@ def configuration(options: BootstrapOptions) -> str:
         "serverTLSBootstrap": False,
         "shutdownGracePeriod": f"{options.shutdown_grace_period_s}s",
     }
+    if options.device_plugin_image is not None:
+        config |= {
+            "nodeStatusReportFrequency": "5m",
+            "nodeStatusUpdateFrequency": "2s",
+            "staticPodPath": STATIC_PODS,
+        }
     return _json(config)
 
 

@@ -29,3 +29,13 @@ POD_INTERFACE = "kip0"
 """The cell's end of the pod's veth: there is one pod with an address of its own, so one name."""
 
 CREDENTIAL_PROVIDER_CONFIG = f"{DIRECTORY}/image-credential-provider.json"
+
+STATIC_PODS = "/etc/kubernetes/manifests"
+"""Where the kubelet looks for pods of the machine's own; the path that kubeadm and the EKS images know."""
+DEVICE_PLUGIN = "kip-device-plugin"
+DEVICE_PLUGIN_NAMESPACE = "kube-system"
+
+
+def static_pod_name(name: str, node_name: str) -> str:
+    """What a kubelet calls the static pod whose manifest has this name."""
+    return f"{name}-{node_name}"

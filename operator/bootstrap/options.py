@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( [^\n]*)?")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 
 # The switch looks every ten seconds, and sshd needs up to forty to notice that the operator is gone.
 MIN_DEAD_MAN_SWITCH_S = 30
@@ -48,6 +49,8 @@ class BootstrapOptions:
     """The user's own cloud-init: cloud-config, script or MIME multipart. Comes first, so its settings win."""
     registry_credential_provider: bool = True
     """Use the image's ECR credential provider if it has one."""
+    device_plugin_image: str | None = None
+    """Image of NVIDIA's device plugin, for machines that have NVIDIA GPUs; None for all others."""
     shutdown_grace_period_s: int = 120
     """How long the kubelet may stop the pod in order when the machine is shut down by others than us."""
 
@@ -87,6 +90,12 @@ class BootstrapOptions:
         _require("vpc_cidrs", self.vpc_cidrs, self.vpc_cidrs, "at least one IPv4 network")
         for cidr in self.vpc_cidrs:
             _require("vpc_cidrs", cidr, _is_network(cidr), "IPv4 networks like 10.0.0.0/16")
+        _require(
+            "device_plugin_image",
+            self.device_plugin_image,
+            self.device_plugin_image is None or _IMAGE.fullmatch(self.device_plugin_image),
+            "the name of a container image",
+        )
         _require(
             "shutdown_grace_period_s",
             self.shutdown_grace_period_s,

@@ -36,7 +36,8 @@ Match all
 """
 
 # As the image's nodeadm would write it, but for: the CNI plugin set has no `loopback`, so containerd sets lo up
-# itself; layers are kept, because the image cache refers to them.
+# itself; layers are kept, because the image cache refers to them. On images with NVIDIA's container toolkit the boot
+# script puts that runtime in runc's place, which nodeadm does too (internal/containerd/runtime_config_nvidia.go, 2026-07).
 CONTAINERD = """\
 version = 3
 root = "/var/lib/containerd"
@@ -84,9 +85,11 @@ LimitNOFILE=65536:1048576
 # that wait at kip-api.socket, and each minute of waiting adds to the requests that come at once in the end. What it
 # is for cannot happen: the kubelet's peer is on this machine, and sshd ends a tunnel whose other end is silent
 # within 40 s.
+# nvidia-kmod-load is of the NVIDIA images, and loads the driver. Started before it, the device plugin would fail, and be
+# tried again after 10, 20, 40 s.
 KUBELET_DROP_IN = """\
 [Unit]
-After=kip-api.socket
+After=kip-api.socket nvidia-kmod-load.service
 Wants=kip-api.socket
 StartLimitIntervalSec=0
 [Service]

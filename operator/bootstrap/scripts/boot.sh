@@ -52,6 +52,16 @@ ours="containerd.service kubelet.service kip-api.socket kip-api.service kip-dead
 if [[ $(systemctl show --property=NeedDaemonReload $ours) == *=yes* ]]; then
     systemctl daemon-reload
 fi
+# Decided by the image, as nodeadm does: this runtime gives containers the GPUs that the device plugin has assigned. It
+# may not keep the switch below from being set.
+nvidia=/usr/bin/nvidia-container-runtime
+if [ -x $nvidia ]; then
+    sed -i -e 's/"runc"/"nvidia"/' -e 's/runtimes\.runc/runtimes.nvidia/' -e "s|/usr/sbin/runc|$nvidia|" \
+        /etc/containerd/config.toml || echo "kip: containerd is not told of $nvidia" >&2
+elif [ -e /etc/kubernetes/manifests/kip-device-plugin.json ]; then
+    echo "kip: this image has no $nvidia: pods get no GPUs here" >&2
+fi
+
 # The switch first of all, so that a cell on which anything below fails does not stay for ever.
 systemctl restart --no-block kip-dead-man-switch.timer containerd.service
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from kip.bootstrap import units
 from kip.bootstrap.files import script
 
 MAC = "02:00:0a:00:00:04"
@@ -17,7 +19,7 @@ METADATA = {
     f"network/interfaces/macs/{MAC}/local-ipv4s": "10.0.0.4\n10.0.0.5",
 }
 # Where the script writes or looks; the rest of /proc and /dev is the real one.
-_PLACES = re.compile(r"(?<![\w/.:])(?=/etc/|/run/|/proc/sys/|/dev/console)")
+_PLACES = re.compile(r"(?<![\w/.:])(?=/etc/|/run/|/proc/sys/|/dev/console|/usr/bin/nvidia)")
 
 SYSTEMCTL = """\
 #!/bin/bash
@@ -183,3 +185,54 @@ def test_without_an_address_for_the_pod_no_kubelet_starts_and_the_console_says_w
     assert "boot failed in line" in (machine.root / "dev/console").read_text()
     assert machine.told() == ["restart --no-block kip-dead-man-switch.timer containerd.service"]
     assert not (machine.root / "etc/kip/network").exists()
+
+
+def configure_containerd(machine: Machine) -> Path:
+    path = machine.root / "etc/containerd/config.toml"
+    path.parent.mkdir()
+    path.write_text(units.CONTAINERD)
+    return path
+
+
+def test_on_an_image_with_nvidias_toolkit_its_runtime_is_the_default_one_however_often_it_boots(
+    machine: Machine,
+) -> None:
+    config = configure_containerd(machine)
+    runtime = machine.root / "usr/bin/nvidia-container-runtime"
+    runtime.parent.mkdir(parents=True)
+    runtime.touch(mode=0o755)
+    for _ in range(2):
+        assert machine.boot().returncode == 0
+        written = tomllib.loads(config.read_text())["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]
+        assert written == {
+            "default_runtime_name": "nvidia",
+            "runtimes": {
+                "nvidia": {
+                    "runtime_type": "io.containerd.runc.v2",
+                    "options": {"BinaryName": str(runtime), "SystemdCgroup": True},
+                }
+            },
+        }
+
+
+def test_any_other_image_keeps_runc_and_one_that_should_have_gpus_says_so(machine: Machine) -> None:
+    config = configure_containerd(machine)
+    assert machine.boot().stderr == ""
+    assert config.read_text() == units.CONTAINERD
+    manifest = machine.root / "etc/kubernetes/manifests/kip-device-plugin.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    done = machine.boot()
+    assert done.returncode == 0
+    assert "nvidia-container-runtime: pods get no GPUs here" in done.stderr
+    assert config.read_text() == units.CONTAINERD
+
+
+def test_a_runtime_that_cannot_be_configured_does_not_keep_the_dead_mans_switch_from_being_set(
+    machine: Machine,
+) -> None:
+    runtime = machine.root / "usr/bin/nvidia-container-runtime"
+    runtime.parent.mkdir(parents=True)
+    runtime.touch(mode=0o755)
+    assert "containerd is not told of" in machine.boot().stderr
+    assert machine.told()[0] == "restart --no-block kip-dead-man-switch.timer containerd.service"

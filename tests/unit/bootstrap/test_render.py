@@ -153,6 +153,44 @@ def test_registry_credentials_can_be_left_out() -> None:
     assert path not in files_of(plain_user_data(options(registry_credential_provider=False)))
 
 
+GPUS = {"device_plugin_image": "nvcr.io/nvidia/k8s-device-plugin:v0.20.0"}
+DEVICE_PLUGIN = "/etc/kubernetes/manifests/kip-device-plugin.json"
+
+
+def test_a_machine_with_gpus_runs_the_device_plugin_beside_the_pod() -> None:
+    pod = json.loads(files_of(plain_user_data(options(**GPUS)))[DEVICE_PLUGIN]["content"])
+    assert (pod["kind"], pod["metadata"]["namespace"]) == ("Pod", "kube-system")
+    spec = pod["spec"]
+    assert spec["hostNetwork"], "the one address for pods is the pod's"
+    assert (spec["priorityClassName"], spec["priority"]) == ("system-node-critical", 2_000_001_000)
+    [container] = spec["containers"]
+    assert container["image"] == GPUS["device_plugin_image"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    [mount], [volume] = container["volumeMounts"], spec["volumes"]
+    assert mount["mountPath"] == volume["hostPath"]["path"] == "/var/lib/kubelet/device-plugins"
+    assert "resources" not in container, "it takes nothing from what the pod may have"
+
+
+def test_only_on_machines_with_gpus_the_kubelet_reads_static_pods_and_reports_often() -> None:
+    plain = json.loads(files_of(plain_user_data(options()))[layout.KUBELET_CONFIG]["content"])
+    with_gpus = json.loads(files_of(plain_user_data(options(**GPUS)))[layout.KUBELET_CONFIG]["content"])
+    assert DEVICE_PLUGIN not in files_of(plain_user_data(options()))
+    assert with_gpus == {
+        **plain,
+        "staticPodPath": "/etc/kubernetes/manifests",
+        "nodeStatusUpdateFrequency": "2s",
+        "nodeStatusReportFrequency": "5m",
+    }
+
+
+def test_the_kubelet_waits_for_the_gpus_driver_where_there_is_one() -> None:
+    path = "/etc/systemd/system/kubelet.service.d/10-kip.conf"
+    assert "nvidia-kmod-load.service" in files_of(plain_user_data(options()))[path]["content"]
+
+
 @pytest.mark.parametrize(
     "extra",
     [
@@ -198,6 +236,7 @@ def test_user_data_that_fits_only_when_compressed_is_accepted() -> None:
         ({"vpc_cidrs": ()}, "vpc_cidrs"),
         ({"vpc_cidrs": ("10.0.0.1/16",)}, "vpc_cidrs"),
         ({"shutdown_grace_period_s": -1}, "shutdown_grace_period_s"),
+        ({"device_plugin_image": "an image"}, "device_plugin_image"),
     ],
 )
 def test_options_no_cell_could_work_with_are_refused_by_name(change: dict[str, object], named: str) -> None:
