@@ -40,7 +40,7 @@ from kip.cells.routes import Routes
 from kip.cells.serve import Serve
 from kip.cells.services import ServiceRules
 from kip.cells.settings import CellSettings
-from kip.cells.site import SiteOptions, Sites
+from kip.cells.site import SiteOptions, Sites, Variant
 from kip.cells.stages import Tools
 from kip.cells.terminate import Terminate
 from kip.cloud import instance_data
@@ -345,6 +345,7 @@ class NodeServing:
                 cluster=around.cluster.name,
                 connect_timeout_s=cells.connect_timeout,
                 start_timeout_s=cells.start_timeout,
+                devices_timeout_s=cells.gpu.device_plugin_timeout,
             ),
             cells=self._cells,
             fleet=self._fleet,
@@ -403,7 +404,7 @@ class NodeServing:
             ),
         )
 
-    def _user_data(self, vpc_cidrs: tuple[str, ...]) -> bytes:
+    def _user_data(self, vpc_cidrs: tuple[str, ...], variant: Variant) -> bytes:
         around = self._around
         return cell_user_data(
             around.settings,
@@ -411,6 +412,7 @@ class NodeServing:
             dns=around.cluster.dns,
             vpc_cidrs=vpc_cidrs,
             keys=around.keys,
+            gpus=variant == "nvidia",
         )
 
     def _refusal(self, pod: Mapping[str, Any]) -> tuple[str, str] | None:

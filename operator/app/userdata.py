@@ -20,9 +20,15 @@ _SAMPLE_VPC = "10.100.0.0/16"
 
 
 def cell_user_data(
-    settings: Settings, node_name: str, *, dns: Sequence[str], vpc_cidrs: Sequence[str], keys: OperatorKeys
+    settings: Settings,
+    node_name: str,
+    *,
+    dns: Sequence[str],
+    vpc_cidrs: Sequence[str],
+    keys: OperatorKeys,
+    gpus: bool = False,
 ) -> bytes:
-    """The user data of every cell of this node.
+    """The user data of every cell of this node without NVIDIA GPUs, or of those with them.
 
     Raises:
         InvalidRequest: cells.cloudInitFile cannot be read, or is too large; the message has sizes and the limit.
@@ -42,6 +48,7 @@ def cell_user_data(
         dead_man_switch_s=int(cells.dead_man_switch) or _NEVER_S,
         vpc_cidrs=tuple(vpc_cidrs),
         extra_cloud_init=extra,
+        device_plugin_image=cells.gpu.device_plugin_image if gpus else None,
     )
     try:
         return user_data(options)
@@ -59,7 +66,10 @@ def trouble(settings: Settings, clock: Clock) -> str | None:
     dns = settings.cluster.dns or (_SAMPLE_DNS,)
     node_name = settings.kubelet.node_names[0]
     try:
-        cell_user_data(settings, node_name, dns=dns, vpc_cidrs=(_SAMPLE_VPC,), keys=generate(clock))
+        # With GPUs, which is the larger one.
+        cell_user_data(
+            settings, node_name, dns=dns, vpc_cidrs=(_SAMPLE_VPC,), keys=generate(clock), gpus=True
+        )
     except InvalidRequest as error:
         return str(error)
     return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from kip.cells.launch import NoOffer
-from kip.cells.site import Site, Sites
+from kip.cells.site import Site, Sites, variant_of
 from kip.cells.spec import LaunchSpec
 from kip.cells.stages import Pod
 from kip.cloud import catalogue
@@ -195,7 +195,8 @@ class SelectingPlanner:
 
     async def _spec(self, needs: Requirements, offer: Offer, site: Site, subnet: Subnet) -> LaunchSpec:
         options = self._options
-        image = await self._sites.image(offer.instance_type.architecture)
+        variant = variant_of(offer.instance_type)
+        image = await self._sites.image(offer.instance_type.architecture, variant)
         private = options.private_ip_only if needs.private_ip_only is None else needs.private_ip_only
         profile = needs.instance_profile or options.instance_profile
         volume = -(-max(needs.volume_bytes, options.default_volume_bytes) // GIB)
@@ -207,7 +208,7 @@ class SelectingPlanner:
             image_id=image.id,
             root_device_name=image.root_device_name,
             security_group_ids=tuple(dict.fromkeys((*site.security_group_ids, *needs.security_groups))),
-            user_data=site.user_data,
+            user_data=site.user_data[variant],
             root_volume_gib=max(volume, image.root_volume_gib),
             instance_profile=profile,
             associate_public_ip=False if private else None,

@@ -15,6 +15,8 @@ class CellSettings:
     """From launched to the first SSH contact; then the machine is given up."""
     start_timeout_s: float = 300.0
     """From connected to the kubelet's first request; then the machine is given up."""
+    devices_timeout_s: float = 300.0
+    """From connected to the kubelet's report of the GPUs that the pod requests; then the machine is given up."""
     max_attempts: int = 3
     """Machines tried in quick succession for one pod; after that one every `retry_s`."""
     retry_s: float = 300.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import structlog
 
 from kip.cloud.base import Image, Images, ImageSpec, Network, Subnet
 from kip.cloud.errors import CloudError, InvalidRequest, NotFound, Throttled, Unreachable
 from kip.model.clock import Clock
+from kip.model.instance_type import InstanceType
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +29,12 @@ _LOOK_S = 300.0
 
 # AWS names its EKS images so: https://docs.aws.amazon.com/eks/latest/userguide/eks-optimized-ami.html
 _EKS_IMAGE_OWNER = "amazon"
-_EKS_IMAGE_NAME = "amazon-eks-node-al2023-{architecture}-standard-{minor}-*"
+_EKS_IMAGE_NAME = "amazon-eks-node-al2023-{architecture}-{variant}-{minor}-*"
+
+Variant = Literal["standard", "nvidia"]
+"""Of the EKS images, and of what cells are told at boot. The NVIDIA one has driver and container toolkit; there is one
+for each architecture since 2025-04 (amazon-eks-ami, CHANGELOG.md)."""
+VARIANTS: tuple[Variant, ...] = ("standard", "nvidia")
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Site:
     subnets: tuple[Subnet, ...]
     security_group_ids: tuple[str, ...]
     vpc_cidrs: tuple[str, ...]
-    user_data: bytes
+    user_data: Mapping[Variant, bytes]
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Sites:
         clock: Clock,
         options: SiteOptions,
         *,
-        user_data: Callable[[tuple[str, ...]], bytes],
+        user_data: Callable[[tuple[str, ...], Variant], bytes],
     ) -> None:
         """`user_data` makes it from the VPC's ranges; raises InvalidRequest when that is impossible."""
         self._network = network
@@ -99,16 +105,14 @@ class Sites:
             except CloudError as error:
                 log.warning("the place of the cells not looked at", error=str(error))
 
-    async def image(self, architecture: str) -> Image:
+    async def image(self, architecture: str, variant: Variant = "standard") -> Image:
         """The machine image for `amd64` or `arm64`; raises CloudError."""
+        what = f"{variant} image for {architecture}"
         async with self._lock:
             known = await self._fresh(
-                architecture,
-                self._image.get(architecture),
-                _IMAGE_FRESH_S,
-                lambda: self._find_image(architecture),
+                what, self._image.get(what), _IMAGE_FRESH_S, lambda: self._find_image(architecture, variant)
             )
-            self._image[architecture] = known
+            self._image[what] = known
             return known.value
 
     def forget(self) -> None:
@@ -146,8 +150,8 @@ class Sites:
             self._failed[what] = (self._clock.monotonic(), error)
             raise
 
-    async def _find_image(self, architecture: str) -> Image:
-        found = await self._images.find(image_spec(self._options, architecture))
+    async def _find_image(self, architecture: str, variant: Variant) -> Image:
+        found = await self._images.find(image_spec(self._options, architecture, variant))
         wanted = ec2_architecture(architecture)
         if found.architecture != wanted:
             raise InvalidRequest(
@@ -165,7 +169,8 @@ class Sites:
             cluster=self._options.cluster, vpc_id=vpc_id, extra_cidrs=self._options.extra_cidrs
         )
         groups = (own_group, *self._options.extra_security_groups)
-        return Site(subnets, groups, cidrs, self._user_data(cidrs))
+        user_data = {variant: self._user_data(cidrs, variant) for variant in VARIANTS}
+        return Site(subnets, groups, cidrs, user_data)
 
     async def _subnets(self) -> tuple[Subnet, ...]:
         options = self._options
@@ -191,10 +196,18 @@ def ec2_architecture(architecture: str) -> str:
     return "x86_64" if architecture == "amd64" else architecture
 
 
-def image_spec(options: SiteOptions, architecture: str) -> ImageSpec:
-    """What is configured, else AWS's own EKS image (Amazon Linux 2023) for the cluster's Kubernetes."""
+def variant_of(kind: InstanceType) -> Variant:
+    """What machines of this type boot. GPUs of other makers have no variant, and no device plugin."""
+    return "nvidia" if kind.gpus and kind.gpu_manufacturer == "NVIDIA" else "standard"
+
+
+def image_spec(options: SiteOptions, architecture: str, variant: Variant = "standard") -> ImageSpec:
+    """What is configured, whatever the variant, else AWS's own EKS image (Amazon Linux 2023) for the cluster's
+    Kubernetes."""
     if options.image is not None:
         return options.image
-    name = _EKS_IMAGE_NAME.format(architecture=ec2_architecture(architecture), minor=options.kubernetes_minor)
+    name = _EKS_IMAGE_NAME.format(
+        architecture=ec2_architecture(architecture), variant=variant, minor=options.kubernetes_minor
+    )
     filters: Mapping[str, tuple[str, ...]] = {"name": (name,)}
     return ImageSpec(owners=(_EKS_IMAGE_OWNER,), filters=filters)

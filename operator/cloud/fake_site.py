@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 
 from kip.cloud.base import Image, ImageSpec, Subnet
 
-_VARIANTS = (("x86_64", "standard"), ("arm64", "standard"), ("x86_64", "nvidia"))
+_VARIANTS = (("x86_64", "standard"), ("arm64", "standard"), ("x86_64", "nvidia"), ("arm64", "nvidia"))
 _RELEASES = ("20261020", "20261105")
 
 

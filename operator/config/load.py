@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ _FROM_ENVIRONMENT: Mapping[KeyPath, tuple[str, ...]] = {
 }
 #: Fields of `cells` that are paths of files.
 _FILES = ("cloud_init_file", "instance_data")
+_GPU = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,24 @@ def load_with_origins(path: Path, environ: Mapping[str, str]) -> Loaded:
         settings = _with_files(settings, path, where, problems)
     if settings is None or problems:
         raise ConfigError(path, sorted(problems, key=_reading_order))
-    if settings.cells.standby_cells:
-        message = "checked, but without effect: this version keeps no standby cells"
-        place = ("cells", "standbyCells")
-        warnings.append(ConfigWarning(place, message, where(place)))
+    warnings += [ConfigWarning(place, message, where(place)) for place, message in _remarks(settings)]
     warnings.sort(key=_reading_order)
     return Loaded(settings, warnings, _origins(read.lines, warnings) | from_environment)
+
+
+def _remarks(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    """What is right, and may all the same not be what was meant."""
+    if settings.cells.standby_cells:
+        yield (
+            ("cells", "standbyCells"),
+            "checked, but without effect: this version keeps no standby cells",
+        )
+    if settings.cells.boot_image_spec.given and _GPU in settings.kubelet.capacity:
+        yield (
+            ("cells", "bootImageSpec"),
+            "used for machines with GPUs too: pods get their GPUs only if it brings NVIDIA's driver and container "
+            "toolkit (/usr/bin/nvidia-container-runtime)",
+        )
 
 
 def _validated(data: Any, where: Where, problems: list[Problem]) -> Settings | None:

@@ -166,7 +166,11 @@ class BootImageSpec(Section):
     image_ids: Annotated[
         tuple[Annotated[str, matching(r"ami-[0-9a-z]+", "the id of an image, like ami-0123abcd")], ...],
         parsed(words, "the ids of images in a list, or in one text with spaces between them"),
-        Field(description="Ids of images; then owners and filters are seldom needed."),
+        Field(
+            description="Ids of images; then owners and filters are seldom needed. Whatever is named by these keys is "
+            "used for every instance type: it has to be of one architecture, and pods get GPUs on it only if it brings "
+            "NVIDIA's driver and container toolkit (`/usr/bin/nvidia-container-runtime`)."
+        ),
     ] = ()
 
     @property
@@ -220,6 +224,28 @@ class KeptLogs(Section):
     ] = 256 * 1024
 
 
+class Gpu(Section):
+    """Cells with NVIDIA GPUs, for pods that request `nvidia.com/gpu`."""
+
+    device_plugin_image: Annotated[
+        str,
+        matching(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", "the name of a container image"),
+        Field(
+            description="NVIDIA's device plugin, which runs on each such cell beside the pod and is no pod of the "
+            "cluster. The cells pull it themselves: their subnets need a way to its registry, or it is a copy in "
+            "one that they reach."
+        ),
+    ] = "nvcr.io/nvidia/k8s-device-plugin:v0.20.0"
+    device_plugin_timeout: Annotated[
+        float,
+        duration(at_least="1s"),
+        Field(
+            description="How long the kubelet of a connected cell may take to report the pod's GPUs before the cell "
+            "is replaced. The driver is loaded and the plugin pulled meanwhile."
+        ),
+    ] = 300.0
+
+
 class Cells(Section):
     """The machines that pods run on."""
 
@@ -246,9 +272,11 @@ class Cells(Section):
         BootImageSpec,
         Field(
             description="Machine image. Without it the newest EKS image (Amazon Linux 2023) for the cluster's "
-            "Kubernetes version."
+            "Kubernetes version: its NVIDIA variant for instance types with NVIDIA GPUs, the standard one for all "
+            "others."
         ),
     ] = BootImageSpec()
+    gpu: Annotated[Gpu, Field(description="Cells with NVIDIA GPUs.")] = Gpu()
     standby_cells: Annotated[
         tuple[StandbyCell, ...],
         Field(description="Pools of cells that wait for pods. Checked, but without effect in this version."),
@@ -379,7 +407,7 @@ class Kubelet(Section):
         Field(
             description="What each virtual node offers to the scheduler, which binds no more pods than fit. "
             "cpu, memory, pods and ephemeral-storage keep their default when not named here; no other resource "
-            "is offered."
+            "is offered. Pods that request GPUs need `nvidia.com/gpu` here."
         ),
     ] = DEFAULT_CAPACITY
     labels: Annotated[

@@ -25,7 +25,7 @@ LOCAL_TAG = {"kip-local": "true"}
 EKS_IMAGE_OWNER = "602401143452"
 ROOT_DEVICE = "/dev/xvda"
 _RELEASES = ("20261020", "20261105")
-_VARIANTS = (("x86_64", "standard"), ("arm64", "standard"), ("x86_64", "nvidia"))
+_VARIANTS = (("x86_64", "standard"), ("arm64", "standard"), ("x86_64", "nvidia"), ("arm64", "nvidia"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -391,7 +391,7 @@ class Process:
         )
         cloud = self.outside.cloud
         options = SiteOptions(cluster=CLUSTER, kubernetes_minor="1.36")
-        sites = Sites(cloud, cloud, self.clock, options, user_data=lambda cidrs: b"#cloud-config\n{}")
+        sites = Sites(cloud, cloud, self.clock, options, user_data=lambda *_: b"#cloud-config\n{}")
         planner = SelectingPlanner(
             sites,
             UnavailableOfferings(clock=self.clock),

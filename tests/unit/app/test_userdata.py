@@ -42,7 +42,7 @@ def test_a_file_that_is_too_large_is_told_with_its_size_and_the_limit(provider: 
     cloud_init(provider, 20_000)
     told = CliRunner().invoke(main, ["config", "check", str(provider)])
     assert told.exit_code == 1
-    assert "1 problem\n  cells.cloudInitFile: user data has 21" in told.output
+    assert "1 problem\n  cells.cloudInitFile: user data has 22" in told.output
     assert f"EC2 accepts {USER_DATA_LIMIT}" in told.output
     assert "20033 bytes of it" in told.output
     assert "ok" not in told.output

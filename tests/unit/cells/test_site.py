@@ -9,7 +9,8 @@ import pytest
 
 from kip.cells.launch import NoOffer
 from kip.cells.plan import PlanOptions, SelectingPlanner
-from kip.cells.site import SiteOptions, Sites
+from kip.cells.site import SiteOptions, Sites, ec2_architecture, variant_of
+from kip.cloud import catalogue
 from kip.cloud.base import ImageSpec
 from kip.cloud.errors import (
     InsufficientCapacity,
@@ -36,7 +37,11 @@ class World:
     def sites(self, **changes) -> Sites:
         options = replace(OPTIONS, **changes)
         return Sites(
-            self.cloud, self.cloud, self.clock, options, user_data=lambda cidrs: "".join(cidrs).encode()
+            self.cloud,
+            self.cloud,
+            self.clock,
+            options,
+            user_data=lambda cidrs, variant: f"{variant}: {' '.join(cidrs)}".encode(),
         )
 
     def planner(self, **changes) -> SelectingPlanner:
@@ -71,7 +76,10 @@ async def test_a_site_has_subnets_groups_ranges_and_user_data(world):
     assert {s.zone for s in site.subnets} == {"us-east-1a", "us-east-1b"}
     assert site.security_group_ids[-1] == "sg-mine"
     assert len(site.security_group_ids) == 2
-    assert site.user_data == b"10.0.0.0/18"
+    assert site.user_data == {
+        "standard": b"standard: 10.0.0.0/18",
+        "nvidia": b"nvidia: 10.0.0.0/18",
+    }
 
 
 async def test_an_error_is_the_answer_to_all_who_stand_in_line_and_not_for_long(world):
@@ -157,6 +165,40 @@ async def test_an_image_is_looked_for_rarely(world):
     await world.clock.advance(60)
     await sites.image("amd64")
     assert len(world.cloud.called("DescribeImages")) == 2
+
+
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+async def test_each_variant_of_the_eks_image_is_found_by_its_name(world, architecture):
+    sites = world.sites()
+    found = {await sites.image(architecture), await sites.image(architecture, "nvidia")}
+    names = sorted(image.name for image in found)
+    ec2 = ec2_architecture(architecture)
+    assert names == [
+        f"amazon-eks-node-al2023-{ec2}-nvidia-1.36-v20261105",
+        f"amazon-eks-node-al2023-{ec2}-standard-1.36-v20261105",
+    ]
+
+
+async def test_an_image_of_ones_own_is_for_machines_with_gpus_too(world):
+    sites = world.sites(image=ImageSpec(ids=(world.cloud.images[0].image.id,)))
+    architecture = "amd64" if world.cloud.images[0].image.architecture == "x86_64" else "arm64"
+    assert await sites.image(architecture, "nvidia") == await sites.image(architecture)
+
+
+async def test_a_machine_with_nvidia_gpus_boots_their_image_and_is_told_of_them(world):
+    plain = (await world.planner().plan(pod(cpu="1")))[0]
+    [first, *_] = await world.planner().plan(pod(**{"nvidia.com/gpu": "1"}))
+    images = {fake.image.id: fake.image.name for fake in world.cloud.images}
+    assert "-nvidia-" in images[first.image_id]
+    assert "-standard-" in images[plain.image_id]
+    assert (first.user_data[:7], plain.user_data[:9]) == (b"nvidia:", b"standard:")
+
+
+def test_gpus_of_other_makers_boot_the_standard_image():
+    types = {kind.name: kind for kind in catalogue.load("us-east-1")}
+    assert variant_of(types["g4dn.xlarge"]) == variant_of(types["g5g.xlarge"]) == "nvidia"
+    radeon = replace(types["g4dn.xlarge"], gpu_manufacturer="AMD")
+    assert variant_of(radeon) == variant_of(types["m7g.large"]) == "standard"
 
 
 async def test_a_plan_is_the_same_for_equal_pods(world):

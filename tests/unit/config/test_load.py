@@ -278,3 +278,10 @@ def test_the_secret_never_shows(write: Callable[[str], Path]) -> None:
     with pytest.raises(ConfigError) as caught:
         load(write("cloud: {aws: {accessKeyID: AKIA, secretAccessKey: 's3cr3t with spaces'}}"), {})
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_an_image_of_ones_own_for_pods_with_gpus_is_remarked_on(write: Callable[[str], Path]) -> None:
+    image = "cells: {bootImageSpec: {imageIDs: [ami-1]}}\n"
+    _, [warning] = load(write(image + "kubelet: {capacity: {nvidia.com/gpu: 8}}\n"), {})
+    assert str(warning).startswith("line 1: cells.bootImageSpec: used for machines with GPUs too")
+    assert load(write(image), {})[1] == []

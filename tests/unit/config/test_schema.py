@@ -170,6 +170,13 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     ],
     "cells.startTimeout": [("soon", f"cells.startTimeout: {DURATION} 1s, not 'soon'")],
     "cells.deadManSwitch": [("29s", f"cells.deadManSwitch: {DURATION} 30s, not '29s'")],
+    "cells.gpu": [(8, f"cells.gpu: {MAPPING}, not 8")],
+    "cells.gpu.devicePluginImage": [
+        ("an image", "cells.gpu.devicePluginImage: expected the name of a container image, not 'an image'")
+    ],
+    "cells.gpu.devicePluginTimeout": [
+        ("0s", f"cells.gpu.devicePluginTimeout: {DURATION} 1s, not '0s'"),
+    ],
     "cells.keptLogs": [(False, f"cells.keptLogs: {MAPPING}, not false")],
     "cells.keptLogs.maxSize": [
         ("1", "cells.keptLogs.maxSize: expected a size like 512Mi or 5Gi, at least 1Ki, not '1'")
@@ -296,6 +303,7 @@ def test_the_defaults_are_values_that_could_be_given() -> None:
         for step in path[:-1]:
             section = section[step]
         section[path[-1]] = list(section[path[-1]])
+    given["cells"]["gpu"]["devicePluginTimeout"] = "5m"
     given["cells"]["bootImageSpec"] = {}
     given["cells"]["extraSecurityGroups"] = []
     given["cells"]["instanceTypes"] = {"allowed": [], "excluded": []}
