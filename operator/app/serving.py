@@ -431,6 +431,9 @@ class NodeServing:
             pod_uid=cell.pod_uid,
             cell_address=cell.address or "",
             capacity=self._planner.capacity(cell.instance_type or ""),
+            labels=self._planner.labels(
+                cell.instance_type or "", zone=cell.zone or "", market=cell.market or ""
+            ),
         )
         return await self._api.open(identity, token, pod_shown=cell.pod_may_run)
 

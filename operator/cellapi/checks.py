@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kip.bootstrap.layout import DEVICE_PLUGIN, DEVICE_PLUGIN_NAMESPACE, static_pod_name
 from kip.cellapi.call import Call
 from kip.cellapi.problem import Problem, bad_request, forbidden
 from kip.pods.references import Reference
@@ -66,6 +67,14 @@ async def own_pod(call: Call) -> Problem | None:
     if (call.names["namespace"], call.names["name"]) != (identity.namespace, identity.pod_name):
         return forbidden("another pod than the cell's")
     return None
+
+
+async def own_mirror_pod(call: Call) -> Problem | None:
+    """The mirror of the device plugin's static pod."""
+    metadata = call.body.get("metadata")
+    if isinstance(metadata, Mapping) and names_device_plugin(call, metadata):
+        return None
+    return forbidden("a cell creates no pods")
 
 
 async def own_pod_status(call: Call) -> Problem | None:
@@ -132,7 +141,7 @@ async def own_token(call: Call) -> Problem | None:
 
 
 async def own_event(call: Call) -> Problem | None:
-    """About the cell's pod, or about its Node."""
+    """About the cell's pod, about its Node, or about the device plugin that runs beside the pod."""
     identity = call.session.identity
     about, metadata = call.body.get("involvedObject"), call.body.get("metadata")
     if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str):
@@ -141,11 +150,9 @@ async def own_event(call: Call) -> Problem | None:
         return bad_request("an event has an involvedObject")
     if about.get("kind") == "Node":
         return None if about.get("name") == identity.node_name else forbidden("an event about another node")
-    return (
-        None
-        if _about_own_pod(call, about)
-        else forbidden("an event about something else than the cell's pod")
-    )
+    if about_own_pod(call, about) or (about.get("kind") == "Pod" and names_device_plugin(call, about)):
+        return None
+    return forbidden("an event about something else than the cell's pod")
 
 
 async def own_event_update(call: Call) -> Problem | None:
@@ -157,7 +164,8 @@ async def own_event_update(call: Call) -> Problem | None:
     return None
 
 
-def _about_own_pod(call: Call, about: Mapping[str, Any]) -> bool:
+def about_own_pod(call: Call, about: Mapping[str, Any]) -> bool:
+    """Whether an event is about the cell's pod."""
     identity = call.session.identity
     expected = {
         "kind": "Pod",
@@ -167,6 +175,13 @@ def _about_own_pod(call: Call, about: Mapping[str, Any]) -> bool:
     }
     here = call.names["namespace"] == identity.namespace
     return here and all(about.get(key) == value for key, value in expected.items())
+
+
+def names_device_plugin(call: Call, named: Mapping[str, Any]) -> bool:
+    """Whether this is the static pod that runs the device plugin."""
+    name = static_pod_name(DEVICE_PLUGIN, call.session.identity.node_name)
+    here = call.names["namespace"] == DEVICE_PLUGIN_NAMESPACE
+    return here and (named.get("namespace"), named.get("name")) == (DEVICE_PLUGIN_NAMESPACE, name)
 
 
 def _asked_for(call: Call) -> Reference:

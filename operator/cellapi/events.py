@@ -1,7 +1,8 @@
-"""Handlers of events: those about the cell's pod are told, those about its Node are not.
+"""Handlers of events: those about the cell's pod are told, those about its machine are not.
 
 Every kubelet tells of its Node's life: started, ready, rebooted. From some hundred cells under one Node's name that
-would be noise about a machine that the cluster does not know.
+would be noise about a machine that the cluster does not know; and the device plugin is a pod that it does not know. What
+a kubelet warns of about that one is kept, for whoever waits for the devices.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from aiohttp import web
 
 from kip.cellapi import passing
 from kip.cellapi.call import Call, json_object, passed
+from kip.cellapi.checks import about_own_pod
 from kip.cellapi.problem import not_found
 from kip.kube.client import Reply
-from kip.pods.tree import dig
 
 _MAX_NAME = 253
 _SUFFIX = re.compile(r"\.[0-9a-f]+$")
@@ -34,8 +35,11 @@ class _Head(msgspec.Struct):
 
 
 async def create(call: Call) -> web.StreamResponse:
-    """A check has seen to it that the event is about the cell's pod or its Node."""
-    if dig(call.body, "involvedObject", "kind") == "Node":
+    """A check has seen to it that the event is about the cell's pod, its Node or its device plugin."""
+    about: Mapping[str, Any] = call.body["involvedObject"]
+    if not about_own_pod(call, about):
+        if about["kind"] == "Pod" and call.body.get("type") == "Warning":
+            call.session.note_device_trouble(f"{call.body.get('reason')}: {call.body.get('message')}")
         return _swallow(call)
     reply = await _post(call, call.encoded_body)
     if reply.status == HTTPStatus.CONFLICT:

@@ -27,6 +27,8 @@ class CellIdentity:
     """The instance's primary address: the pod's `status.hostIP`."""
     capacity: Mapping[str, str] = field(default_factory=dict)
     """What the instance has, as Kubernetes quantities: `{"cpu": "2", "memory": "8Gi", ...}`."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What its Node says of the instance, besides what the virtual node says."""
 
     @property
     def pod(self) -> str:

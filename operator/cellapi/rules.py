@@ -122,7 +122,9 @@ RULES: tuple[Rule, ...] = (
           "how the pod is doing"),
     _pass("DELETE", f"{_IN_NAMESPACE}/pods/{{name}}", checks.own_pod_deletion, pods.delete,
           "the end of a graceful deletion that somebody else began"),
-    _deny("POST", f"{_IN_NAMESPACE}/pods", "mirror pods: a cell's static pods are not the cluster's affair"),
+    _swallow("POST", f"{_IN_NAMESPACE}/pods", checks.own_mirror_pod, swallowing.created,
+             "the mirror of the device plugin's static pod, asked for each minute: it is not the cluster's affair, and "
+             "the kubelet neither needs it nor looks for it"),
     _deny("POST", f"{_IN_NAMESPACE}/pods/{{name}}/eviction", "kubelets evict by writing the status"),
     _deny("PATCH", f"{_IN_NAMESPACE}/pods/{{name}}", "a kubelet writes the status only"),
 

@@ -28,6 +28,8 @@ _REMEMBERED_EVENTS = 256
 # Different things that a cell is refused; beyond, it is not a mistake and one line has said so.
 _REMEMBERED_REFUSALS = 64
 _REMEMBERED_FAILURES = 16
+# Of what is told to people; a kubelet's message about an image that it cannot pull has some hundred.
+_TROUBLE_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,8 @@ class CellSession:
         self.first_request_at: datetime | None = None
         """When the kubelet first asked for something, with its token."""
         self.shown = Signal()
+        self._node_changed = Signal()
+        self._device_trouble = ""
         self.pod_told = False
         """The kubelet may have the pod: it was in its last list, or an event told it since. Also after a DELETED, which
         can get lost; only an empty list takes it back."""
@@ -157,6 +161,19 @@ class CellSession:
         """What the kubelet says of its readiness, for people who wonder why nothing happens."""
         return "the kubelet has not asked yet" if self._shadow is None else self._shadow.ready_message
 
+    def offered(self, resource: str) -> int:
+        """How many of these devices the kubelet has reported in this session, for pods to use."""
+        return 0 if self._shadow is None else int(self._shadow.allocatable(resource))
+
+    @property
+    def device_trouble(self) -> str:
+        """What the kubelet last warned of about its device plugin; empty if it did not."""
+        return self._device_trouble
+
+    async def wait_node_news(self) -> None:
+        """Return when the kubelet's Node has changed, or when there is other news of its devices."""
+        await self._node_changed.wait()
+
     def show_pod(self) -> None:
         """Let the kubelet run the pod: from now on its list has it, and open watches tell it at once."""
         self._pod_shown = True
@@ -194,7 +211,11 @@ class CellSession:
             if real is None:
                 raise unavailable("the virtual node is not known yet")
             self._shadow = ShadowNode(
-                self.identity, real, shared.versions, max_bytes=shared.limits.own_object_bytes
+                self.identity,
+                real,
+                shared.versions,
+                changed=self._node_changed,
+                max_bytes=shared.limits.own_object_bytes,
             )
         if not self._admits and (pod := shared.pods.get(self.identity.pod_uid)) is not None:
             self._shadow.require(pod)
@@ -206,6 +227,11 @@ class CellSession:
         if self.first_request_at is None:
             self.first_request_at = self.shared.clock.now()
             self._first_request.set()
+
+    def note_device_trouble(self, message: str) -> None:
+        """The kubelet warns of its device plugin."""
+        self._device_trouble = message[:_TROUBLE_CHARACTERS]
+        self._node_changed.fire()
 
     def note_refusal(self, method: str, resource: str, reason: str) -> None:
         """Tell of a refusal, once for each method and resource."""

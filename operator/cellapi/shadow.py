@@ -1,4 +1,4 @@
-"""The Node that one cell's kubelet is shown: the virtual node's name and labels, the cell's own machine.
+"""The Node that one cell's kubelet is shown: the virtual node's name, the cell's own machine, the labels of both.
 
 A kubelet admits pods by the Node it is served, and never again if it once refused (`Failed/OutOfpods`): so its
 status patches are really merged, and what its pod needs is there from the first answer on.
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from kip.cellapi.identity import CellIdentity
+from kip.cellapi.labels import node_labels
 from kip.cellapi.merge import strategic_merge
 from kip.cellapi.problem import invalid, too_large
 from kip.cellapi.versions import ResourceVersions, Signal
@@ -32,15 +33,22 @@ class ShadowNode:
     """One cell's Node: seeded once, then only its kubelet changes it."""
 
     def __init__(
-        self, identity: CellIdentity, real: Mapping[str, Any], versions: ResourceVersions, *, max_bytes: int
+        self,
+        identity: CellIdentity,
+        real: Mapping[str, Any],
+        versions: ResourceVersions,
+        *,
+        changed: Signal,
+        max_bytes: int,
     ) -> None:
         """`real` is the virtual node as the cluster has it. What a pod was admitted with must not go away under it,
-        so later changes to the virtual node's labels do not reach this one."""
+        so later changes to the virtual node's labels do not reach this one. `changed` is fired with every change."""
         self._identity = identity
+        self._virtual_labels = dict(entries(real, "metadata", "labels"))
         self._versions = versions
         self._max_bytes = max_bytes
         self._needs: Mapping[str, Decimal] = {}
-        self.changed = Signal()
+        self.changed = changed
         self._store(_seed(identity, real))
 
     @property
@@ -67,6 +75,11 @@ class ShadowNode:
         """What the kubelet says about it."""
         return self._ready_message
 
+    def allocatable(self, resource: str) -> Decimal:
+        """How much of it the Node offers to pods. Of devices (`nvidia.com/gpu`), what the kubelet has reported, because
+        neither the instance's capacity nor what a pod needs puts any there."""
+        return parse(self._allocatable.get(resource, "0"))
+
     def patch(self, patch: Mapping[str, Any]) -> None:
         """Apply a strategic merge patch of the kubelet. Raises Problem (413, 422)."""
         node = msgspec.json.decode(self._encoded, type=Object)
@@ -86,7 +99,7 @@ class ShadowNode:
 
         The instance was chosen for the pod; what the kubelet withholds from it (reserves, eviction thresholds)
         must not refuse it. Nothing is raised above what the instance has: whether a pod that asks for more
-        can be resized to it is the kubelet's to say.
+        can be resized to it is the kubelet's to say. Likewise its labels are such that the pod may be here.
         """
         self._needs = {
             resource: needed if has is None else min(needed, parse(has))
@@ -94,8 +107,19 @@ class ShadowNode:
             for has in [self._identity.capacity.get(resource)]
         }
         node = msgspec.json.decode(self._encoded, type=Object)
-        if _raise_to(self._needs, node["status"]):
+        raised = _raise_to(self._needs, node["status"])
+        if self._describe_for(pod, node["metadata"]["labels"]) or raised:
             self._store(node)
+
+    def _describe_for(self, pod: Mapping[str, Any], labels: dict[str, str]) -> bool:
+        """Make of the machine's labels what lets the pod be here; others, which a plugin may have added, stay."""
+        identity, before = self._identity, dict(labels)
+        wanted = node_labels(self._virtual_labels, identity.labels, pod, node_name=identity.node_name)
+        for key in identity.labels:
+            labels.pop(key, None)
+            if key in wanted:
+                labels[key] = wanted[key]
+        return labels != before
 
     def _store(self, node: Object) -> None:
         """Keep this Node, all of it or, if anything is wrong with it, nothing."""
@@ -108,6 +132,7 @@ class ShadowNode:
         message = str(condition.get("message", "the kubelet has not reported yet"))
         self._encoded, self._resource_version, self._uid = encoded, version, uid
         self._ready, self._ready_message = condition.get("status") == "True", message
+        self._allocatable = node["status"].get("allocatable", {})
         self.changed.fire()
 
 
@@ -123,7 +148,7 @@ def _seed(identity: CellIdentity, real: Mapping[str, Any]) -> Object:
             "name": identity.node_name,
             "uid": metadata["uid"],
             "creationTimestamp": metadata["creationTimestamp"],
-            "labels": dict(entries(real, "metadata", "labels")),
+            "labels": {**entries(real, "metadata", "labels"), **identity.labels},
             "annotations": dict(entries(real, "metadata", "annotations")),
         },
         "spec": {**spec, **({"taints": taints} if taints else {})},

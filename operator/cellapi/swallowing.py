@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from aiohttp import web
 
-from kip.cellapi.call import Call, success
+from kip.cellapi.call import Call, json_object, success
 from kip.cellapi.problem import forbidden, not_found
 
 
 async def nothing_to_do(call: Call) -> web.StreamResponse:
     """Say that it is done."""
     return success()
+
+
+async def created(call: Call) -> web.StreamResponse:
+    """Say that it has been created, as it was sent."""
+    return json_object(call.body, HTTPStatus.CREATED)
 
 
 async def not_there(call: Call) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from kip.cells import machine
 from kip.cells.launch import NoOffer
 from kip.cells.site import Site, Sites, variant_of
 from kip.cells.spec import LaunchSpec
@@ -186,6 +187,11 @@ class SelectingPlanner:
             "pods": str(self._options.max_pods),
             "ephemeral-storage": f"{_USUAL_VOLUME_GIB * GIB // MIB}Mi",
         }
+
+    def labels(self, instance_type: str, *, zone: str, market: str) -> dict[str, str]:
+        """What a Node on this machine says of it; nothing for an unknown type."""
+        kind = self._types.get(instance_type)
+        return machine.labels(kind, region=self._options.region, zone=zone, market=market) if kind else {}
 
     def _requirements(self, pod: Pod) -> Requirements:
         try:

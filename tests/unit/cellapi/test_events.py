@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+NODE = "kip-provider-0"
 EVENTS = "/api/v1/namespaces/shop/events"
 
 
@@ -128,3 +130,54 @@ async def test_only_so_many_events_are_remembered(running: Any, world: Any) -> N
     path = "/api/v1/namespaces/default/events"
     assert (await kubelet.patch(f"{path}/n.0", {"count": 2})).status == 404
     assert (await kubelet.patch(f"{path}/n.259", {"count": 2})).status == 200
+
+
+PLUGIN = {"namespace": "kube-system", "name": f"kip-device-plugin-{NODE}"}
+SYSTEM_EVENTS = "/api/v1/namespaces/kube-system/events"
+
+
+def plugin_event(severity: str, reason: str, message: str, **about: Any) -> dict[str, Any]:
+    metadata = {"name": f"{PLUGIN['name']}.18c", "namespace": "kube-system"}
+    involved = {"kind": "Pod", **PLUGIN, "uid": "hash-of-its-manifest", **about}
+    return {
+        "metadata": metadata,
+        "involvedObject": involved,
+        "type": severity,
+        "reason": reason,
+        "message": message,
+    }
+
+
+async def test_what_happens_to_the_device_plugin_is_not_told_but_its_trouble_is_known(
+    running: Any, world: Any
+) -> None:
+    session, kubelet = running
+    answer = await kubelet.ask("POST", SYSTEM_EVENTS, plugin_event("Normal", "Pulling", "pulling"))
+    assert (answer.status, session.device_trouble) == (201, "")
+    news = asyncio.create_task(session.wait_node_news())
+    await kubelet.ask("POST", SYSTEM_EVENTS, plugin_event("Warning", "Failed", "no such image" * 100))
+    await asyncio.wait_for(news, 5)
+    assert session.device_trouble.startswith("Failed: no such image")
+    assert len(session.device_trouble) == 500
+    again = await kubelet.patch(f"{SYSTEM_EVENTS}/{PLUGIN['name']}.18c", {"count": 2})
+    assert again.status == 200
+    assert world.upstream.asked == []
+    assert world.hooks.refusals == []
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"name": "coredns"},
+        {"name": "kip-device-plugin-kip-provider-1"},
+        {"namespace": "shop"},
+        {"kind": "Job"},
+    ],
+)
+async def test_other_pods_of_the_system_are_none_of_a_cells_business(
+    running: Any, world: Any, about: Any
+) -> None:
+    event = plugin_event("Warning", "Failed", "no", **about)
+    assert (await running[1].ask("POST", SYSTEM_EVENTS, event)).status == 403
+    assert running[0].device_trouble == ""
+    assert world.upstream.asked == []

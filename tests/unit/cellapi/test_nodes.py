@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -63,6 +64,39 @@ async def test_the_node_is_the_virtual_one_on_the_cells_machine(running: Any, vi
         {"type": "Hostname", "address": NODE},
     ]
     assert "conditions" not in node["status"]
+
+
+async def test_the_node_describes_the_cells_machine_whenever_its_pod_becomes_known(
+    world: Any, identity: Any, make_pod: Any, virtual_node: Any
+) -> None:
+    arm = {"kubernetes.io/arch": "arm64", "topology.kubernetes.io/zone": "us-east-1b"}
+    virtual = virtual_node["metadata"]["labels"]
+    virtual["kubernetes.io/arch"] = "amd64"
+    world.pods.replace([], "30")
+    _, kubelet = await world.open(replace(identity, labels=arm))
+    assert (await kubelet.get(ONE)).json["metadata"]["labels"] == {**virtual, **arm}
+    await kubelet.patch(ONE, {"metadata": {"labels": {"of-a-plugin": "yes"}}})
+    world.pods.put(make_pod(spec={"nodeSelector": {"kubernetes.io/arch": "amd64"}}))
+    assert (await kubelet.get(ONE)).json["metadata"]["labels"] == {
+        **virtual,
+        "topology.kubernetes.io/zone": "us-east-1b",
+        "of-a-plugin": "yes",
+    }
+
+
+async def test_devices_are_what_the_kubelet_has_reported(world: Any, identity: Any, make_pod: Any) -> None:
+    pod = make_pod()
+    pod["spec"]["containers"][0]["resources"]["requests"]["nvidia.com/gpu"] = "1"
+    world.pods.replace([pod], "30")
+    session, kubelet = await world.open(identity)
+    assert session.offered("nvidia.com/gpu") == 0
+    await kubelet.get(ONE)
+    assert session.offered("nvidia.com/gpu") == 0, "what the pod needs does not make it so"
+    news = asyncio.create_task(session.wait_node_news())
+    reported = {"capacity": {"nvidia.com/gpu": "4"}, "allocatable": {"nvidia.com/gpu": "3"}}
+    await kubelet.patch(ONE + "/status", {"status": reported})
+    await asyncio.wait_for(news, 5)
+    assert session.offered("nvidia.com/gpu") == 3
 
 
 async def test_unknown_virtual_node_is_503(world: Any, identity: Any) -> None:

@@ -397,3 +397,45 @@ async def test_a_deletion_names_the_pod_by_uid(running: Any, world: Any, make_po
     world.upstream.objects[POD] = make_pod(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
     assert (await kubelet.ask("DELETE", POD, options)).status == 403
     assert world.upstream.asked == []
+
+
+SYSTEM_PODS = "/api/v1/namespaces/kube-system/pods"
+
+
+def mirror(**metadata: Any) -> dict[str, Any]:
+    """What a kubelet 1.36 sends for the device plugin's static pod, shortened."""
+    named = {"name": "kip-device-plugin-kip-provider-0", "namespace": "kube-system"}
+    annotations = {"kubernetes.io/config.mirror": "4f", "kubernetes.io/config.source": "file"}
+    return {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": {**named, "annotations": annotations, **metadata},
+        "spec": {"nodeName": "kip-provider-0", "containers": [{"name": "plugin"}]},
+    }
+
+
+async def test_the_device_plugins_mirror_is_created_as_far_as_the_kubelet_knows(
+    running: Any, world: Any
+) -> None:
+    _, kubelet = running
+    for _ in range(2):
+        answer = await kubelet.ask("POST", SYSTEM_PODS, mirror())
+        assert (answer.status, answer.json) == (201, mirror())
+    assert world.upstream.asked == []
+    assert world.hooks.refusals == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (SYSTEM_PODS, mirror(name="coredns")),
+        (SYSTEM_PODS, mirror(name="kip-device-plugin-kip-provider-1")),
+        (SYSTEM_PODS, mirror(namespace="shop")),
+        ("/api/v1/namespaces/shop/pods", mirror()),
+        (SYSTEM_PODS, {"metadata": "none"}),
+        (SYSTEM_PODS, {}),
+    ],
+)
+async def test_any_other_pod_is_refused(running: Any, world: Any, path: str, body: Any) -> None:
+    assert (await running[1].ask("POST", path, body)).status == 403
+    assert world.upstream.asked == []
