@@ -28,6 +28,8 @@ _REMEMBERED_EVENTS = 256
 # Different things that a cell is refused; beyond, it is not a mistake and one line has said so.
 _REMEMBERED_REFUSALS = 64
 _REMEMBERED_FAILURES = 16
+# "Failed: Error: ErrImagePull", after the event that has the registry's answer (kuberuntime, startContainer).
+_IN_A_WORD = "Failed: Error: "
 # Of what is told to people; a kubelet's message about an image that it cannot pull has some hundred.
 _TROUBLE_CHARACTERS = 500
 
@@ -229,7 +231,9 @@ class CellSession:
             self._first_request.set()
 
     def note_device_trouble(self, message: str) -> None:
-        """The kubelet warns of its device plugin."""
+        """The kubelet warns of its device plugin. Of each failure it tells twice, the second time in a word."""
+        if _IN_A_WORD in message:
+            return
         self._device_trouble = message[:_TROUBLE_CHARACTERS]
         self._node_changed.fire()
 

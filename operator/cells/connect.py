@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from kip.cells.devices import Lacking, lacking
 from kip.cells.goal import served
 from kip.cells.links import Link
 from kip.cells.relaunch import give_up
@@ -17,6 +18,12 @@ from kip.model.outcome import DONE, Wait
 _BLIP_S = 15.0
 # Before a machine is given up by a process that was not there while its time ran out.
 _FAIR_TRY_S = 30.0
+
+_WAITING = "WaitingForDevices"
+_PREREQUISITES = (
+    "It needs a way from the cells to the registry of cells.gpu.devicePluginImage, and a machine image with NVIDIA's "
+    "driver and container toolkit"
+)
 
 
 class Connect:
@@ -40,6 +47,9 @@ class Connect:
         if link.host_key is None:
             message = "the cell has made no host key of its own; its user data did not run to the end"
             return await give_up(tools, cell, pod, "BootFailed", message)
+        lack = None if cell.pod_may_run else lacking(pod, link.offered, link.device_trouble)
+        if lack is not None:
+            return await self._without_devices(cell, pod, link, lack)
         if cell.host_key != link.host_key:
             cell = self._connected(replace(cell, host_key=link.host_key), "first contact")
             cell = await tools.cells.save(cell)
@@ -47,6 +57,23 @@ class Connect:
             return cell, Wait(link.next_try_s(tools.clock), "redialling")
         tools.observe("connected", since_created_s(pod, tools.clock))
         return cell, DONE
+
+    async def _without_devices(self, cell: Cell, pod: Pod, link: Link, lack: Lacking) -> Step:
+        """Connected, but the pod would be refused: hold it back until its devices are there, for so long."""
+        tools, message = self._tools, str(lack)
+        if lack.trouble:
+            await tools.report.problem(pod, _WAITING, message)
+        else:
+            await tools.report.progress(pod, _WAITING, message)
+        now = tools.clock.now()
+        cell = cell.set(CONNECTED, "True", _WAITING, message, now=now)
+        timeout_s = tools.settings.devices_timeout_s
+        due = (cell.conditions.since(CONNECTED) or now) + timedelta(seconds=timeout_s)
+        left_s = max((due - now).total_seconds(), self._fair_try_s(link, timeout_s))
+        if left_s > 0:
+            return cell, Wait(left_s, "the GPUs are not there yet")
+        told = f"{message}, {timeout_s:g} s after the first contact. {_PREREQUISITES}"
+        return await give_up(tools, cell, pod, "NoDevices", told)
 
     async def _not_there(self, cell: Cell, pod: Pod, link: Link) -> Step:
         if not served(cell, pod):
@@ -67,19 +94,23 @@ class Connect:
         tools = self._tools
         timeout_s = tools.settings.connect_timeout_s
         since, after = LAUNCHED, f"its launch: {tools.links.trouble(link)}"
-        if cell.pod_may_run:
+        if cell.conditions.is_true(CONNECTED):
             timeout_s = tools.settings.start_timeout_s
             since, after = CONNECTED, f"the first contact: {tools.links.trouble(link)}"
         now = tools.clock.now()
         due = (cell.conditions.since(since) or now) + timedelta(seconds=timeout_s)
-        tried_s = tools.clock.monotonic() - link.since
-        left_s = max((due - now).total_seconds(), min(_FAIR_TRY_S, timeout_s) - tried_s)
+        left_s = max((due - now).total_seconds(), self._fair_try_s(link, timeout_s))
         if left_s > 0:
             return cell, Wait(min(left_s, link.next_try_s(tools.clock)), "dialling")
         message = f"no SSH connection to {cell.address} within {timeout_s:g} s of {after}"
         return await give_up(tools, cell, pod, "CellUnreachable", message)
 
+    def _fair_try_s(self, link: Link, timeout_s: float) -> float:
+        """What is left of the time that this process takes before it gives a machine up."""
+        return min(_FAIR_TRY_S, timeout_s) - (self._tools.clock.monotonic() - link.since)
+
     def _connected(self, cell: Cell, message: str) -> Cell:
-        if cell.conditions.is_true(CONNECTED):
+        connected = cell.conditions.get(CONNECTED)
+        if connected is not None and connected.is_true and connected.reason != _WAITING:
             return cell
         return cell.set(CONNECTED, "True", "Connected", message, now=self._tools.clock.now())

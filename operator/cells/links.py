@@ -78,7 +78,11 @@ class Session(Protocol):
     def socket_path(self) -> Path: ...
     @property
     def kubelet_asked(self) -> bool: ...
+    @property
+    def device_trouble(self) -> str: ...
 
+    def offered(self, resource: str) -> int: ...
+    async def wait_node_news(self) -> None: ...
     def show_pod(self) -> None: ...
     async def wait_first_request(self) -> None: ...
     async def close(self) -> None: ...
@@ -125,6 +129,15 @@ class Link:
     @property
     def kubelet_asked(self) -> bool:
         return self.session is not None and self.session.kubelet_asked
+
+    def offered(self, resource: str) -> int:
+        """How many of these devices the cell's kubelet has reported over this connection."""
+        return 0 if self.session is None else self.session.offered(resource)
+
+    @property
+    def device_trouble(self) -> str:
+        """What the kubelet warns of about its device plugin; empty if it does not."""
+        return "" if self.session is None else self.session.device_trouble
 
 
 class Links:
@@ -300,21 +313,31 @@ class Links:
         await self._supply(link, tunnel)
 
     async def _watch(self, link: Link) -> None:
-        """Until the connection ends; meanwhile say when the kubelet first asks."""
+        """Until the connection ends; meanwhile say what is new of the kubelet."""
         tunnel, session = link.tunnel, link.session
         if tunnel is None or session is None:
             return
         closed = asyncio.create_task(tunnel.wait_closed())
-        asked = asyncio.create_task(session.wait_first_request())
+        news = asyncio.create_task(self._tell_news(link, session))
         try:
-            await asyncio.wait((closed, asked), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((closed, news), return_when=asyncio.FIRST_COMPLETED)
             if not closed.done():
-                log.info("kubelet asked", cell=link.cell_name)
-                self._changed(link.pod_uid)
+                await news
                 await closed
         finally:
             closed.cancel()
-            asked.cancel()
+            news.cancel()
+
+    async def _tell_news(self, link: Link, session: Session) -> None:
+        """When the kubelet first asks, and, until it is shown its pod, what it reports of its machine: the pod may wait
+        for that."""
+        await session.wait_first_request()
+        log.info("kubelet asked", cell=link.cell_name)
+        self._changed(link.pod_uid)
+        while link.state == "contacted":
+            await session.wait_node_news()
+            if link.state == "contacted":
+                self._changed(link.pod_uid)
 
     async def _supply(self, link: Link, tunnel: Tunnel) -> None:
         """Give the cell the newest rules, one after the other: a change counts only on top of the version before it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ class KubeletApi(Protocol):
     pod: dict[str, Any]
 
     def ask(self) -> None: ...
+    def report(self, offers: Mapping[str, int], trouble: str) -> None: ...
 
 
 @dataclass
@@ -35,6 +37,9 @@ class Machine:
     api: KubeletApi | None = None
     has_pod: str | None = None
     """UID of the pod whose containers it has started."""
+    devices: dict[str, int] = field(default_factory=dict)
+    """What its device plugin has registered."""
+    device_trouble: str = ""
 
 
 @dataclass
@@ -50,6 +55,8 @@ class Outside:
     """Whether machines that boot from now on can be reached."""
     boots: bool = True
     kubelets_ask: bool = True
+    devices: dict[str, int] = field(default_factory=dict)
+    """What the machines that boot from now on offer."""
 
     def live(self) -> list[Machine]:
         """The machines of the instances that exist now."""
@@ -67,6 +74,7 @@ class Outside:
                     reachable=self.reachable,
                     boots=self.boots,
                     kubelet_asks=self.kubelets_ask,
+                    devices=dict(self.devices),
                 )
             found.append(machine)
         return found
@@ -81,6 +89,7 @@ class Outside:
         for machine in self.live():
             if machine.api is not None and machine.kubelet_asks:
                 machine.api.ask()
+                machine.api.report(machine.devices, machine.device_trouble)
                 await self._kubelet(machine, machine.api)
 
     async def _kubelet(self, machine: Machine, api: KubeletApi) -> None:
@@ -113,6 +122,10 @@ class Outside:
             self.violations.append(
                 f"{machine.instance_id} runs a pod behind a host key that the pod can know"
             )
+        wanted = pod["spec"]["containers"][0]["resources"].get("limits", {})
+        for resource in wanted:
+            if machine.devices.get(resource, 0) < int(wanted[resource]):
+                self.violations.append(f"{machine.instance_id} is shown a pod before it has {resource}")
         machine.has_pod = uid
 
     async def _report(self, path: str, pod: dict[str, Any], phase: str) -> None:

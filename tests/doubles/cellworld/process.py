@@ -12,6 +12,7 @@ from typing import Any
 from cellworld.outside import FIRST_CONTACT_KEY, Machine, Outside
 
 from kip.app.sightings import Observer
+from kip.cellapi.versions import Signal
 from kip.cells.admit import Admit
 from kip.cells.connect import Connect
 from kip.cells.drain import Drain
@@ -189,11 +190,26 @@ class Session:
         self.pod = dict(pod)
         self.socket_path = path
         self.pod_shown = pod_shown
+        self.device_trouble = ""
+        self._offers: dict[str, int] = {}
         self._asked = asyncio.Event()
+        self._news = Signal()
 
     @property
     def kubelet_asked(self) -> bool:
         return self._asked.is_set()
+
+    def offered(self, resource: str) -> int:
+        return self._offers.get(resource, 0)
+
+    def report(self, offers: Mapping[str, int], trouble: str) -> None:
+        """The kubelet tells of its devices."""
+        if (dict(offers), trouble) != (self._offers, self.device_trouble):
+            self._offers, self.device_trouble = dict(offers), trouble
+            self._news.fire()
+
+    async def wait_node_news(self) -> None:
+        await self._news.wait()
 
     def ask(self) -> None:
         self._asked.set()

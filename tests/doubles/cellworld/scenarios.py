@@ -125,6 +125,18 @@ async def _failed(world: World, name: str) -> bool:
     return await world.phase(name) == "Failed"
 
 
+async def gpus_that_come_late(world: World) -> None:
+    """The pod is not shown before they are there."""
+    await world.pod("train", gpus=1)
+    await world.until("connected", lambda: any(machine.api for machine in world.outside.live()))
+    await world.let_pass(3)
+    assert await world.phase("train") == "Pending"
+    for machine in world.outside.live():
+        machine.devices["nvidia.com/gpu"] = 4
+    await world.until("running", lambda: world.serving("train"))
+    await world.until("one instance each", world.one_instance_each)
+
+
 async def a_machine_that_never_answers(world: World) -> None:
     """It is given up, and the next one is tried."""
     world.outside.reachable = False
@@ -240,6 +252,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     the_machine_is_lost,
     the_machine_is_stopped,
     a_listing_that_is_incomplete,
+    gpus_that_come_late,
     a_machine_that_never_answers,
     a_silent_kubelet,
     a_cell_deleted_by_hand,

@@ -50,7 +50,13 @@ class World:
         self.cloud = FakeCloud(clock=clock)
         self.outside = Outside(self.cloud, api)
         self.settings = CellSettings(
-            node, "test", connect_timeout_s=10, start_timeout_s=10, retry_s=10, drain_timeout_s=10
+            node,
+            "test",
+            connect_timeout_s=10,
+            start_timeout_s=10,
+            devices_timeout_s=20,
+            retry_s=10,
+            drain_timeout_s=10,
         )
         self.process: Process | None = None
         self.processes: list[Process] = []
@@ -110,8 +116,9 @@ class World:
 
     # The cluster.
 
-    async def pod(self, name: str, **metadata: Any) -> dict[str, Any]:
+    async def pod(self, name: str, *, gpus: int = 0, **metadata: Any) -> dict[str, Any]:
         """A new pod, bound to the node."""
+        limits = {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {}
         body = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -123,7 +130,7 @@ class World:
                     {
                         "name": "main",
                         "image": "registry.example/nothing:1",
-                        "resources": {"requests": {"cpu": "1", "memory": "1Gi"}},
+                        "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, **limits},
                     }
                 ],
             },

@@ -159,6 +159,8 @@ async def test_what_happens_to_the_device_plugin_is_not_told_but_its_trouble_is_
     await asyncio.wait_for(news, 5)
     assert session.device_trouble.startswith("Failed: no such image")
     assert len(session.device_trouble) == 500
+    await kubelet.ask("POST", SYSTEM_EVENTS, plugin_event("Warning", "Failed", "Error: ErrImagePull"))
+    assert session.device_trouble.startswith("Failed: no such image"), "which says more"
     again = await kubelet.patch(f"{SYSTEM_EVENTS}/{PLUGIN['name']}.18c", {"count": 2})
     assert again.status == 200
     assert world.upstream.asked == []

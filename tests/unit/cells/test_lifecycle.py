@@ -35,6 +35,93 @@ async def test_a_pods_life_costs_few_writes_and_its_steps_are_told_once(world):
     assert sorted(world.process.observed) == sorted(stages), "each stage is measured once"
 
 
+async def waiting_for_gpus(world) -> dict:
+    """The status of the Cell of a pod that waits for its GPUs."""
+    await world.pod("train", gpus=2)
+    await world.until("connected", lambda: any(machine.api for machine in world.outside.live()))
+    await world.let_pass(1)
+    [cell] = await world.cells()
+    return cell["status"]
+
+
+async def test_a_pod_waits_for_its_gpus_and_says_so(world):
+    world.begin()
+    world.outside.devices = {"nvidia.com/gpu": 1}
+    status = await waiting_for_gpus(world)
+    conditions = {condition["type"]: condition for condition in status["conditions"]}
+    waiting = "waiting for the GPU device plugin: the kubelet offers 1 of 2 nvidia.com/gpu"
+    assert conditions["Connected"]["message"] == waiting
+    assert (status["phase"], status.get("hostKey")) == ("Starting", None)
+    assert [e["message"] for e in await world.events("WaitingForDevices")] == [
+        waiting.replace("1 of", "0 of"),
+        waiting,
+    ]
+    before = len(world.api.writes())
+    await world.let_pass(5)
+    assert writes_since(world, before) == [], "waiting costs nothing"
+    [machine] = world.outside.live()
+    machine.devices["nvidia.com/gpu"] = 2
+    await world.until("running", lambda: world.serving("train"), seconds=3)
+    [cell] = await world.cells()
+    [connected] = [c for c in cell["status"]["conditions"] if c["type"] == "Connected"]
+    assert connected["reason"] == "Connected"
+    assert "reason" not in (await world.get("train"))["status"]
+    world.assert_sound()
+
+
+async def test_a_machine_whose_gpus_never_come_is_replaced_with_the_kubelets_own_words_for_it(world):
+    world.begin()
+    await waiting_for_gpus(world)
+    [machine] = world.outside.live()
+    machine.device_trouble = "Failed: Failed to pull image: no route to host"
+    await world.let_pass(1)
+    pod = await world.get("train")
+    assert pod["status"]["reason"] == "WaitingForDevices"
+    assert pod["status"]["message"].endswith("(Failed: Failed to pull image: no route to host)")
+    world.outside.devices = {"nvidia.com/gpu": 2}
+    await world.until("running", lambda: world.serving("train"), seconds=60)
+    [told] = await world.events("NoDevices")
+    assert "attempt 1: waiting for the GPU device plugin" in told["message"]
+    assert "no route to host), 20 s after the first contact" in told["message"]
+    assert "cells.gpu.devicePluginImage" in told["message"]
+    assert [instance.id for instance in world.live()] != [machine.instance_id]
+    assert machine.has_pod is None
+    world.assert_sound()
+
+
+async def test_a_process_that_takes_over_goes_on_waiting_for_gpus(world):
+    world.begin()
+    await waiting_for_gpus(world)
+    await world.restart()
+    await world.let_pass(3)
+    assert await world.phase("train") == "Pending"
+    [machine] = world.outside.live()
+    machine.devices["nvidia.com/gpu"] = 2
+    await world.until("running", lambda: world.serving("train"), seconds=3)
+    world.assert_sound()
+
+
+async def test_a_pod_deleted_while_it_waits_for_gpus_is_gone_at_once(world):
+    world.begin()
+    await waiting_for_gpus(world)
+    await world.delete("train")
+    await world.until("gone", world.empty, seconds=5)
+    assert await world.get("train") is None
+
+
+async def test_a_connection_lost_while_a_pod_waits_for_gpus_is_made_again(world):
+    world.begin()
+    await waiting_for_gpus(world)
+    [machine] = world.outside.live()
+    machine.reachable = False
+    world.process.tunnels.cut_all()
+    await world.let_pass(3)
+    machine.reachable = True
+    machine.devices["nvidia.com/gpu"] = 2
+    await world.until("running", lambda: world.serving("train"), seconds=15)
+    assert [instance.id for instance in world.live()] == [machine.instance_id]
+
+
 async def test_cells_that_are_fine_cost_nothing(world):
     world.begin()
     await world.pod("web")

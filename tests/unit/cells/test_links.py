@@ -38,6 +38,8 @@ class Session:
     def __init__(self, told: list[str], *, pod_shown: bool) -> None:
         self._told = told
         self._asked = asyncio.Event()
+        self._news = asyncio.Event()
+        self.device_trouble = ""
         told.append(f"session opened, pod {'shown' if pod_shown else 'hidden'}")
 
     @property
@@ -46,6 +48,16 @@ class Session:
 
     def ask(self) -> None:
         self._asked.set()
+
+    def offered(self, resource: str) -> int:
+        return 1 if self._news.is_set() else 0
+
+    def report(self) -> None:
+        self._news.set()
+
+    async def wait_node_news(self) -> None:
+        await self._news.wait()
+        self._news.clear()
 
     def show_pod(self) -> None:
         self._told.append("pod shown")
@@ -320,6 +332,21 @@ async def test_the_kubelets_first_request_is_news(world):
     await settle()
     assert link.kubelet_asked
     assert world.changed == ["u-1", "u-1"]
+
+
+async def test_what_the_kubelet_reports_is_news_until_it_has_its_pod(world):
+    link = await world.ensure(a_cell())
+    [session] = world.sessions
+    session.ask()
+    await settle()
+    told = len(world.changed)
+    session.report()
+    await settle()
+    assert len(world.changed) == told + 1
+    assert await world.links.show_pod(link)
+    session.report()
+    await settle()
+    assert len(world.changed) == told + 1
 
 
 async def test_new_service_rules_reach_connected_cells_and_a_cell_that_fails_is_redialled(world):
