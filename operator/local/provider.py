@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from kip.local.cluster import OPERATOR_NAMESPACE
+from kip.local.images import DEVICE_PLUGIN
 from kip.local.world import World, write_atomically
 
 REGION = "us-east-1"
@@ -25,7 +26,11 @@ def settings(
         "cloud": {
             "aws": {"region": REGION, "vpcID": "default", "endpointURL": world.url("aws"), **_CREDENTIALS}
         },
-        "cells": {"defaultInstanceType": "t3.small", "deadManSwitch": "10m"},
+        "cells": {
+            "defaultInstanceType": "t3.small",
+            "deadManSwitch": "10m",
+            "gpu": {"devicePluginImage": DEVICE_PLUGIN},
+        },
         "kubelet": {
             "nodeIP": str(world.host_address),
             "listenAddress": str(world.host_address),

@@ -9,7 +9,7 @@ from urllib.error import HTTPError
 
 from kip.local import provider
 from kip.local.build import CONTAINERD, KUBERNETES
-from kip.local.images import PAUSE, TOOLBOX, WEB, build_all
+from kip.local.images import DEVICE_PLUGIN, PAUSE, TOOLBOX, WEB, build_all
 from kip.local.images.build import PROGRAMS
 from kip.local.network import Network
 from kip.local.parts import Part, ProcessPart
@@ -106,7 +106,7 @@ class Images(Part):
 
     def missing(self) -> str | None:
         """Asks for each by its name, as a cell does."""
-        for name in (PAUSE, WEB, TOOLBOX):
+        for name in (PAUSE, WEB, TOOLBOX, DEVICE_PLUGIN):
             registry, _, rest = name.partition("/")
             repository, _, tag = rest.rpartition(":")
             url = f"{self._world.url('registry')}/v2/{repository}/manifests/{tag}?ns={registry}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from moto.ec2.models.instance_types import INSTANCE_TYPES
@@ -160,6 +161,8 @@ def describe(instance: LocalInstance) -> dict[str, Any]:
         "user_data_b64": str(instance.user_data or ""),
         "launch_index": instance.ami_launch_index,
         "image_id": instance.image_id,
+        "image_name": _image_name(instance),
+        "gpus": sum(gpu["Count"] for gpu in _gpus(shape) if gpu["Manufacturer"] == "NVIDIA"),
         "tags": {tag["key"]: tag["value"] for tag in instance.get_tags()},
         "launch_time": instance.launch_time.isoformat(),
         "shutdown_behavior": instance.instance_initiated_shutdown_behavior,
@@ -168,6 +171,15 @@ def describe(instance: LocalInstance) -> dict[str, Any]:
         "hop_limit": instance.metadata_options.http_put_response_hop_limit,
         "market": instance.lifecycle or "on-demand",
     }
+
+
+def _image_name(instance: LocalInstance) -> str:
+    image = instance.ec2_backend.amis.get(instance.image_id)
+    return str(image.name) if image else ""
+
+
+def _gpus(shape: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list((shape.get("GpuInfo") or {}).get("Gpus") or ())
 
 
 def mac_of(address: str) -> str:

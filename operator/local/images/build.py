@@ -1,10 +1,11 @@
-"""Making the local world's images: three static programs, each wrapped into an OCI image of one layer."""
+"""Making the local world's images: static programs, each wrapped into an OCI image of one layer."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from importlib import resources
@@ -18,8 +19,14 @@ from kip.local.progress import Progress, Silent
 PAUSE = "localhost/kubernetes/pause:latest"
 WEB = "demo.kip.local/web:1"
 TOOLBOX = "demo.kip.local/toolbox:1"
+DEVICE_PLUGIN = "demo.kip.local/device-plugin:1"
 
-_COMPILED = ("pause", "web")
+# Each with its sources; one with a go.mod is a module of its own, which needs others.
+_COMPILED = {
+    "pause": ("main.go",),
+    "web": ("main.go",),
+    "deviceplugin": ("main.go", "go.mod", "go.sum"),
+}
 _BUSYBOX_PACKAGE = "busybox-static"
 _GO_FLAGS = (
     "-trimpath",
@@ -48,7 +55,7 @@ def build_all(dest_dir: Path, progress: Progress | None = None) -> dict[str, Pat
     directory = programs.ensure(PROGRAMS, progress or Silent())
     dest_dir.mkdir(parents=True, exist_ok=True)
     files = {}
-    for image in (_pause(directory), _web(directory), _toolbox(directory)):
+    for image in (make(directory) for make in (_pause, _web, _toolbox, _device_plugin)):
         target = dest_dir / f"{image.name.rpartition('/')[2].replace(':', '-')}.tar"
         write(image, target)
         files[image.name] = target
@@ -91,26 +98,39 @@ def _toolbox(directory: Path) -> Image:
     )
 
 
+def _device_plugin(directory: Path) -> Image:
+    return Image(
+        name=DEVICE_PLUGIN,
+        architecture=_architecture(),
+        programs={"deviceplugin": directory / "deviceplugin"},
+        entrypoint=("/deviceplugin",),
+        # As in NVIDIA's own image: by this their container runtime shows it the machine's GPUs.
+        environment=(_PATH, "NVIDIA_VISIBLE_DEVICES=all"),
+    )
+
+
 def _architecture() -> str:
     machine = platform.machine()
     return _ARCHITECTURES.get(machine, machine)
 
 
 def _compile(output: Path, log: Path) -> None:
-    for name in _COMPILED:
-        source = output / f"{name}.go"  # a copy: the package may be installed where nobody can write
-        source.write_bytes(_source(name))
+    for name, files in _COMPILED.items():
+        source = output / f"{name}.source"  # a copy: the package may be installed where nobody can write
+        source.mkdir()
+        for file in files:
+            (source / file).write_bytes(_source(name, file))
         programs.run_go(
             log,
             "build",
             *_GO_FLAGS,
             "-o",
             str(output / name),
-            source.name,
-            directory=output,
+            "." if "go.mod" in files else "main.go",
+            directory=source,
             environment={"GOWORK": "off", "GOFLAGS": ""},
         )
-        source.unlink()
+        shutil.rmtree(source)
     _fetch_busybox(output / "busybox")
 
 
@@ -149,12 +169,13 @@ def _run(*command: str, directory: str) -> None:
         raise BuildError(f"{' '.join(command)} failed: {error.stderr.strip()}; {remedy}") from None
 
 
-def _source(name: str) -> bytes:
-    return (resources.files("kip.local.images") / name / "main.go").read_bytes()
+def _source(name: str, file: str) -> bytes:
+    return (resources.files("kip.local.images") / name / file).read_bytes()
 
 
 def _fingerprint() -> str:
-    return " ".join([*_GO_FLAGS, *(hashlib.sha256(_source(name)).hexdigest() for name in _COMPILED)])
+    sources = (_source(name, file) for name, files in _COMPILED.items() for file in files)
+    return " ".join([*_GO_FLAGS, *(hashlib.sha256(source).hexdigest() for source in sources)])
 
 
 PROGRAMS = Build(

@@ -13,7 +13,7 @@ import aiohttp
 import click
 
 from kip.local import build, packages
-from kip.local.images import build_all
+from kip.local.images import DEVICE_PLUGIN, build_all
 from kip.local.network import Network
 from kip.local.progress import Silent
 from kip.local.room.ami import Ami, Sources, prepare
@@ -32,10 +32,10 @@ def sources(world: World) -> Sources:
     progress = Silent()
     kubernetes, containerd = (build.ensure(what, progress) for what in (build.KUBERNETES, build.CONTAINERD))
     binaries = {name: containerd / name for name in build.CONTAINERD.programs}
-    return Sources(
-        binaries={**binaries, "kubelet": kubernetes / "kubelet"},
-        images=build_all(world.state / "room-images"),
-    )
+    images = build_all(world.state / "room-images")
+    # Pulled by the few machines that need it, as on EC2.
+    del images[DEVICE_PLUGIN]
+    return Sources(binaries={**binaries, "kubelet": kubernetes / "kubelet"}, images=images)
 
 
 async def run(world: World) -> None:

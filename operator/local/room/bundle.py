@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kip.local.room import nvidia
 from kip.local.room.hardware import Hardware, host_cpus
 
 # Global sysctls that kubelet (protectKernelDefaults) and systemd-sysctl would set for the whole host. A machine
@@ -118,7 +119,7 @@ def config(layout: Layout, hardware: Hardware, hostname: str, capability_mask: i
                 "memory": {"limit": hardware.memory_bytes},
                 "cpu": {"quota": hardware.cpu_quota_us(len(host_cpus())), "period": hardware.cpu_period_us},
             },
-            "devices": _devices(),
+            "devices": _devices(hardware.gpus),
         },
     }
 
@@ -199,7 +200,7 @@ def _bind(source: Path, destination: str, access: str = "ro") -> dict[str, Any]:
     return {"destination": destination, "type": "bind", "source": str(source), "options": ["rbind", access]}
 
 
-def _devices() -> list[dict[str, Any]]:
+def _devices(gpus: int) -> list[dict[str, Any]]:
     numbers = {
         "/dev/fuse": ("c", 10, 229),
         "/dev/net/tun": ("c", 10, 200),
@@ -209,6 +210,7 @@ def _devices() -> list[dict[str, Any]]:
     # The host's kernel log would be in every machine's journal, and every kubelet would see every machine's
     # out-of-memory kills: a null device instead, which kubelet 1.36 accepts.
     numbers["/dev/kmsg"] = ("c", 1, 3)
+    numbers |= dict.fromkeys(nvidia.device_nodes(gpus), ("c", *nvidia.NULL))
     return [
         {"path": path, "type": kind, "major": major, "minor": minor, "fileMode": 0o660, "uid": 0, "gid": 0}
         for path, (kind, major, minor) in numbers.items()

@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from kip.local.room import nvidia
 from kip.local.room.ami import Ami
 from kip.local.room.bundle import Layout
 from kip.local.room.hardware import Hardware, host_cpus
@@ -42,6 +43,11 @@ def lay_out(world: World, place: Layout, ami: Ami, instance: Instance) -> None:
     for name in ("usr", "etc"):
         place.upper(name).mkdir()
         place.work(name).mkdir()
+    if instance.has_nvidia_driver:
+        runtime = place.upper("usr") / nvidia.RUNTIME
+        runtime.parent.mkdir(mode=0o755)
+        runtime.write_text(nvidia.RUNTIME_SCRIPT)
+        runtime.chmod(0o755)
     place.console.touch()
     _write_hardware(place, Hardware(instance.vcpus, instance.memory_mib))
     _write_etc(world, place.upper("etc"), instance)

@@ -30,6 +30,8 @@ class Hardware:
 
     vcpus: int
     memory_mib: int
+    gpus: int = 0
+    """Those that its image has a driver for."""
 
     @property
     def cpu_period_us(self) -> int:

@@ -33,6 +33,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     user_data_b64: str = ""
     launch_index: int = 0
     image_id: str = ""
+    image_name: str = ""
+    gpus: int = 0  # NVIDIA's
     tags: dict[str, str] = msgspec.field(default_factory=dict)
     launch_time: str = ""
     shutdown_behavior: str = "stop"
@@ -49,6 +51,11 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     def hostname(self) -> str:
         """The name EC2 gives to an instance by default."""
         return "ip-" + self.private_ip.replace(".", "-")
+
+    @property
+    def has_nvidia_driver(self) -> bool:
+        """Whether its image is the variant with NVIDIA's driver and container toolkit."""
+        return "-nvidia-" in self.image_name
 
     def has_fault(self, tag: str) -> bool:
         """Whether the instance's tags ask for that fault."""

@@ -149,7 +149,8 @@ def _destroy_once(world: World, place: Layout, instance_id: str) -> None:
 
 
 def _start(world: World, place: Layout, instance: Instance) -> int:
-    hardware = Hardware(instance.vcpus, instance.memory_mib)
+    gpus = instance.gpus if instance.has_nvidia_driver else 0
+    hardware = Hardware(instance.vcpus, instance.memory_mib, gpus)
     bundle = config(place, hardware, instance.hostname, _capability_mask())
     (place.directory / "config.json").write_text(json.dumps(bundle))
     pid_file = place.directory / "pid"

@@ -41,6 +41,8 @@ def test_an_instance_is_shown_with_all_that_a_boot_needs(aws: Aws) -> None:
         "user_data_b64": "",
         "launch_index": 0,
         "image_id": "ami-0c1b0000020261105",
+        "image_name": "amazon-eks-node-al2023-x86_64-standard-1.36-v20261105",
+        "gpus": 0,
         "tags": {"cell": "one"},
         "launch_time": "",
         "shutdown_behavior": "terminate",
@@ -49,6 +51,12 @@ def test_an_instance_is_shown_with_all_that_a_boot_needs(aws: Aws) -> None:
         "hop_limit": 2,
         "market": "on-demand",
     }
+
+
+@pytest.mark.parametrize(("instance_type", "gpus"), [("g4dn.12xlarge", 4), ("t3.micro", 0)])
+def test_gpus_are_nvidias(aws: Aws, instance_type: str, gpus: int) -> None:
+    (id_,) = aws.run(InstanceType=instance_type)
+    assert aws.instances()[id_]["gpus"] == gpus
 
 
 def test_a_terminated_instance_still_shows_the_addresses_to_clean_up(aws: Aws) -> None:

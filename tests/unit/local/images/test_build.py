@@ -1,4 +1,4 @@
-"""The three images: built from the programs, with a clear word when those cannot be had."""
+"""The images: built from the programs, with a clear word when those cannot be had."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kip.local.build import BuildError
-from kip.local.images import PAUSE, TOOLBOX, WEB, build_all
+from kip.local.images import DEVICE_PLUGIN, PAUSE, TOOLBOX, WEB, build_all
 from kip.local.images import build as images
 
 _PT_INTERP = 3
@@ -27,13 +27,14 @@ def files_of(archive: Path) -> dict[str, tarfile.TarInfo]:
             return {member.name: member for member in files.getmembers()}
 
 
-def test_all_three_are_made_again_byte_for_byte(programs: Path, tmp_path: Path) -> None:
+def test_all_are_made_again_byte_for_byte(programs: Path, tmp_path: Path) -> None:
     made = build_all(tmp_path / "one")
-    assert set(made) == {PAUSE, WEB, TOOLBOX}
+    assert set(made) == {PAUSE, WEB, TOOLBOX, DEVICE_PLUGIN}
     again = build_all(tmp_path / "two")
     assert {n: p.read_bytes() for n, p in made.items()} == {n: p.read_bytes() for n, p in again.items()}
     assert "pause" in files_of(made[PAUSE])
     assert "web" in files_of(made[WEB])
+    assert "deviceplugin" in files_of(made[DEVICE_PLUGIN])
     toolbox = files_of(made[TOOLBOX])
     assert {"bin/sh", "bin/wget", "bin/nslookup", "bin/cat"} <= set(toolbox)
     assert toolbox["bin/sh"].linkname == "busybox"
@@ -48,7 +49,7 @@ def test_each_says_its_name(programs: Path, tmp_path: Path) -> None:
 
 def test_ready_programs_that_are_not_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIP_IMAGE_BIN_DIR", str(tmp_path))
-    with pytest.raises(BuildError, match="has no executable pause, web, busybox"):
+    with pytest.raises(BuildError, match="has no executable pause, web, deviceplugin, busybox"):
         build_all(tmp_path / "images")
 
 
@@ -96,7 +97,7 @@ def test_the_toolbox_needs_no_library(programs: Path) -> None:
         [programs / "busybox", "sh", "-c", "echo $((6*7))"], capture_output=True, check=True
     )
     assert done.stdout == b"42\n"
-    for name in ("pause", "web", "busybox"):
+    for name in ("pause", "web", "deviceplugin", "busybox"):
         assert _PT_INTERP not in program_headers(programs / name), f"{name} asks for a dynamic loader"
 
 

@@ -129,3 +129,11 @@ def test_pause_stops_when_told(programs: Path) -> None:
             assert process.wait(timeout=10) in (0, -signal.SIGTERM)
         finally:
             process.kill()
+
+
+def test_a_device_plugin_without_gpus_says_so_and_ends(programs: Path) -> None:
+    done = subprocess.run(
+        [programs / "deviceplugin"], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "no GPUs: nothing is called /dev/nvidia[0-9]*\n"

@@ -51,6 +51,16 @@ def test_the_kernel_log_is_not_the_hosts():
     assert (kmsg["major"], kmsg["minor"]) == (1, 3)
 
 
+def test_gpus_are_null_devices():
+    hardware = Hardware(1, 2048, gpus=2)
+    devices = config(_LAYOUT, hardware, "ip-10-0-0-1", capability_mask=0)["linux"]["devices"]
+    gpus = {
+        device["path"]: (device["major"], device["minor"]) for device in devices if "nvidia" in device["path"]
+    }
+    assert gpus == dict.fromkeys(("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidiactl"), (1, 3))
+    assert not [device for device in made()["linux"]["devices"] if "nvidia" in device["path"]]
+
+
 def test_what_the_interpreter_needs_is_read_only():
     shown = next(mount for mount in made()["mounts"] if mount["destination"] == "/opt/python")
     assert "ro" in shown["options"]
