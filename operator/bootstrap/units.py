@@ -36,7 +36,9 @@ Match all
 """
 
 # As the image's nodeadm would write it, but for: the CNI plugin set has no `loopback`, so containerd sets lo up
-# itself; layers are kept, because the image cache refers to them. On images with NVIDIA's container toolkit the boot
+# itself; layers are kept, because the image cache refers to them; one directory of registry hosts instead of nodeadm's list
+# of two, which containerd takes for one name since it pulls by its transfer service (2.1 to 2.2.9, image_pull.go): with it
+# no mirror is ever found. On images with NVIDIA's container toolkit the boot
 # script puts that runtime in runc's place, which nodeadm does too (internal/containerd/runtime_config_nvidia.go, 2026-07).
 CONTAINERD = """\
 version = 3
@@ -53,7 +55,7 @@ discard_unpacked_layers = false
 sandbox = "localhost/kubernetes/pause:latest"
 
 [plugins.'io.containerd.cri.v1.images'.registry]
-config_path = "/etc/containerd/certs.d:/etc/docker/certs.d"
+config_path = "/etc/containerd/certs.d"
 
 [plugins.'io.containerd.cri.v1.runtime']
 enable_cdi = true

@@ -13,6 +13,7 @@ import os
 import random
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,12 @@ def test_registry_credentials_can_be_left_out() -> None:
     path = layout.CREDENTIAL_PROVIDER_CONFIG
     assert path in files_of(plain_user_data(options()))
     assert path not in files_of(plain_user_data(options(registry_credential_provider=False)))
+
+
+def test_registry_hosts_are_looked_for_in_one_directory() -> None:
+    config = tomllib.loads(files_of(plain_user_data(options()))["/etc/containerd/config.toml"]["content"])
+    registry = config["plugins"]["io.containerd.cri.v1.images"]["registry"]
+    assert registry == {"config_path": "/etc/containerd/certs.d"}, "containerd does not take a list apart"
 
 
 GPUS = {"device_plugin_image": "nvcr.io/nvidia/k8s-device-plugin:v0.20.0"}
