@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _REMEMBERED_REFUSALS = 64
 _REMEMBERED_FAILURES = 16
 # "Failed: Error: ErrImagePull", after the event that has the registry's answer (kuberuntime, startContainer).
 _IN_A_WORD = "Failed: Error: "
+# Go names the port from which a connection was tried, another one each time: "read udp 10.0.0.4:49344->10.0.0.2:53: …".
+_OWN_PORT = re.compile(r":[0-9]+(?=->)")
 # Of what is told to people; a kubelet's message about an image that it cannot pull has some hundred.
 _TROUBLE_CHARACTERS = 500
 
@@ -232,10 +235,10 @@ class CellSession:
 
     def note_device_trouble(self, message: str) -> None:
         """The kubelet warns of its device plugin. Of each failure it tells twice, the second time in a word."""
-        if _IN_A_WORD in message:
-            return
-        self._device_trouble = message[:_TROUBLE_CHARACTERS]
-        self._node_changed.fire()
+        trouble = _OWN_PORT.sub("", message)[:_TROUBLE_CHARACTERS]
+        if _IN_A_WORD not in trouble and trouble != self._device_trouble:
+            self._device_trouble = trouble
+            self._node_changed.fire()
 
     def note_refusal(self, method: str, resource: str, reason: str) -> None:
         """Tell of a refusal, once for each method and resource."""

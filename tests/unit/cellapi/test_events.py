@@ -167,6 +167,14 @@ async def test_what_happens_to_the_device_plugin_is_not_told_but_its_trouble_is_
     assert world.hooks.refusals == []
 
 
+async def test_a_connections_own_port_does_not_make_it_another_trouble(running: Any) -> None:
+    session, kubelet = running
+    for port in (49344, 56527):
+        message = f"dial tcp: read udp 10.0.0.4:{port}->10.0.0.2:53: i/o timeout"
+        await kubelet.ask("POST", SYSTEM_EVENTS, plugin_event("Warning", "Failed", message))
+        assert session.device_trouble == "Failed: dial tcp: read udp 10.0.0.4->10.0.0.2:53: i/o timeout"
+
+
 @pytest.mark.parametrize(
     "about",
     [
