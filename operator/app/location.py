@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from kip.app.cluster import CannotStart
 from kip.cloud.metadata import Whereabouts
@@ -12,24 +12,25 @@ from kip.config import Aws
 
 @dataclass(frozen=True)
 class Location:
-    """A region, and in it either subnets or a VPC (None: the account's default one)."""
+    """A region, and in it subnets, or a VPC (None: the account's default one), or tags of subnets (in that VPC or any)."""
 
     region: str
     subnet_ids: tuple[str, ...]
     vpc_id: str | None
+    subnet_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 async def locate(aws: Aws, whereabouts: Callable[[], Awaitable[Whereabouts | None]]) -> Location:
     """What is configured, completed by where this process runs; raises CannotStart naming what has to be set."""
-    placed = bool(aws.subnet_ids or aws.vpc_id)
+    placed = bool(aws.subnet_ids or aws.vpc_id or aws.subnet_tags)
     if aws.region and placed:
-        return Location(aws.region, aws.subnet_ids, aws.vpc_id)
+        return Location(aws.region, aws.subnet_ids, aws.vpc_id, aws.subnet_tags)
     here = await whereabouts()
     if here is None:
         raise CannotStart(_unknown(region=not aws.region, place=not placed))
     region = aws.region or here.region
     if placed:
-        return Location(region, aws.subnet_ids, aws.vpc_id)
+        return Location(region, aws.subnet_ids, aws.vpc_id, aws.subnet_tags)
     if region != here.region:
         raise CannotStart(
             f"cloud.aws.region is {region}, but Kip runs in {here.region}: set cloud.aws.subnetID or vpcID too"

@@ -13,6 +13,7 @@ import structlog
 
 from kip.app.cluster import ClusterFacts
 from kip.app.counting import CountingHooks
+from kip.app.defaults import PodDefaults
 from kip.app.directory import Directory, Keeper
 from kip.app.keys import OperatorKeys
 from kip.app.location import Location
@@ -74,6 +75,8 @@ from kip.node.keeper import NodeKeeper
 from kip.node.object import Health, NodeOptions
 from kip.observe.metrics import Metrics
 from kip.pods import eligibility
+from kip.pods.annotations import healthy_timeout_s
+from kip.pods.requirements import Known
 from kip.tunnel.pool import TunnelPool
 
 log = structlog.get_logger(__name__)
@@ -120,6 +123,7 @@ class NodeServing:
         self._pods = PodStore()
         self._cells = Cells(client, node_name)
         self._informers = self._shared_informers()
+        self._defaults = PodDefaults(self._informers["namespaces"].items, settings.cells.default_annotations)
         self._rules = ServiceRules(
             self._informers["services"].items,
             self._informers["endpointslices"].items,
@@ -308,6 +312,9 @@ class NodeServing:
     def _rules_changed(self) -> None:
         self._rules.changed()
 
+    def _namespaces_changed(self) -> None:
+        self._defaults.changed()
+
     # Parts.
 
     def _shared_informers(self) -> dict[str, Informer]:
@@ -322,6 +329,9 @@ class NodeServing:
             ),
             "csidrivers": Informer(client, "/apis/storage.k8s.io/v1/csidrivers", clock=clock),
             "runtimeclasses": Informer(client, "/apis/node.k8s.io/v1/runtimeclasses", clock=clock),
+            "namespaces": Informer(
+                client, "/api/v1/namespaces", clock=clock, on_change=self._namespaces_changed
+            ),
         }
 
     def _node_options(self) -> NodeOptions:
@@ -354,6 +364,7 @@ class NodeServing:
             rests=Rests(around.clock),
             clock=around.clock,
             observe=around.metrics.pod_reached,
+            healthy_timeout_s=lambda pod: healthy_timeout_s(pod, self._defaults.of(pod)),
         )
         keeper = Keeper(self._cells, self._directory, self._kept_logs)
         return Lifecycle(
@@ -379,6 +390,7 @@ class NodeServing:
                 cluster=around.cluster.name,
                 kubernetes_minor=around.cluster.minor,
                 subnet_ids=around.location.subnet_ids,
+                subnet_tags=around.location.subnet_tags,
                 vpc_id=around.location.vpc_id,
                 image=_image_spec(cells.boot_image_spec),
                 extra_security_groups=cells.extra_security_groups,
@@ -402,6 +414,7 @@ class NodeServing:
                 excluded_types=cells.instance_types.excluded,
                 instance_data=instance_data.of(cells.instance_data, around.location.region),
             ),
+            known=lambda pod: Known(defaults=self._defaults.of(pod)),
         )
 
     def _user_data(self, vpc_cidrs: tuple[str, ...], variant: Variant) -> bytes:

@@ -11,6 +11,7 @@ from kip.cloud.errors import CloudError
 from kip.model.cell import Cell
 from kip.model.names import cell_name
 from kip.model.outcome import Outcome, Stop, Wait
+from kip.pods.annotations import without_effect
 
 # The catalogue, prices and permissions change rarely; a pod that cannot be served is looked at again this often.
 _LOOK_AGAIN_S = 60.0
@@ -65,6 +66,8 @@ class Admit:
         if cell is None:
             return None, await self._wait_for_repair(pod)
         self._tools.observe("cell_created", since_created_s(pod, self._tools.clock))
+        for sentence in without_effect(pod):
+            await report.progress(pod, "AnnotationWithoutEffect", sentence)
         return cell, Stop()
 
     async def _wait_for_repair(self, pod: Pod) -> Outcome:

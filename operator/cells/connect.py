@@ -10,6 +10,7 @@ from kip.cells.goal import served
 from kip.cells.links import Link
 from kip.cells.relaunch import give_up
 from kip.cells.stages import Pod, Step, Tools, since_created_s
+from kip.model.annotations import HEALTHY_TIMEOUT
 from kip.model.cell import CONNECTED, LAUNCHED, Cell
 from kip.model.outcome import DONE, Wait
 
@@ -24,6 +25,25 @@ _PREREQUISITES = (
     "It needs a way from the cells to the registry of cells.gpu.devicePluginImage, and a machine image with NVIDIA's "
     "driver and container toolkit"
 )
+
+
+def out_of_reach(tools: Tools, cell: Cell, pod: Pod) -> str | None:
+    """Why the machine of a pod that has begun is given up, though EC2 says that it runs; None as long as it is not.
+
+    Only for pods with the annotation: the machine may go on doing its work, and nobody else knows whether it does. A
+    process that takes over begins to count anew.
+    """
+    link = tools.links.get(cell.name)
+    if link is None or link.is_connected or link.instance_id != cell.instance_id or not served(cell, pod):
+        return None
+    timeout_s = tools.healthy_timeout_s(pod)
+    away_s = tools.clock.monotonic() - link.since
+    if timeout_s is None or away_s < timeout_s:
+        return None
+    return (
+        f"no connection to the cell for {away_s:.0f} s, and {HEALTHY_TIMEOUT} allows {timeout_s:.0f} s: "
+        f"{tools.links.trouble(link)}"
+    )
 
 
 class Connect:
@@ -80,14 +100,18 @@ class Connect:
             return await self._not_there_yet(cell, pod, link)
         tools = self._tools
         away_s = tools.clock.monotonic() - link.since
+        again_s = link.next_try_s(tools.clock)
+        timeout_s = tools.healthy_timeout_s(pod)
+        if timeout_s is not None:
+            again_s = min(again_s, max(timeout_s - away_s, 0.05))
         if away_s < _BLIP_S:
-            return cell, Wait(min(_BLIP_S - away_s, link.next_try_s(tools.clock)), "redialling")
+            return cell, Wait(min(_BLIP_S - away_s, again_s), "redialling")
         if cell.conditions.is_true(CONNECTED):
             trouble = tools.links.trouble(link)
             message = f"no connection to the cell for {away_s:.0f} s; the pod goes on running: {trouble}"
             cell = cell.set(CONNECTED, "False", "ConnectionLost", message, now=tools.clock.now())
             await tools.report.warning(pod, "ConnectionLost", message)
-        return cell, Wait(link.next_try_s(tools.clock), "redialling")
+        return cell, Wait(again_s, "redialling")
 
     async def _not_there_yet(self, cell: Cell, pod: Pod, link: Link) -> Step:
         """A machine whose pod has not begun may be given up, if this process too has tried for a while."""

@@ -51,8 +51,16 @@ class End:
 Goal = Run | Relaunch | End
 
 
-def decide(cell: Cell, pod: Mapping[str, Any] | None, *, instance_gone: str | None, now: datetime) -> Goal:
-    """The goal of this cell. `instance_gone` is why its instance no longer exists, None as far as is known."""
+def decide(
+    cell: Cell,
+    pod: Mapping[str, Any] | None,
+    *,
+    instance_gone: str | None,
+    now: datetime,
+    out_of_reach: str | None = None,
+) -> Goal:
+    """The goal of this cell. `instance_gone` is why its instance no longer exists, None as far as is known;
+    `out_of_reach` why the machine of a pod that has begun is waited for no longer."""
     if pod is None:
         return End("PodGone", "the pod no longer exists")
     has_run = served(cell, pod)
@@ -71,6 +79,8 @@ def decide(cell: Cell, pod: Mapping[str, Any] | None, *, instance_gone: str | No
         if leaving or has_run:
             return _end("InstanceGone", message, leaving=leaving, has_run=has_run)
         return Relaunch("InstanceGone", message)
+    if out_of_reach is not None:
+        return _end("CellUnreachable", out_of_reach, leaving=leaving, has_run=has_run)
     if leaving:
         return _while_leaving(pod, has_run=has_run, now=now)
     return Run()

@@ -12,10 +12,11 @@ from kip.cells.refusal import Then, Verdict, judge, rest_s
 from kip.cells.relaunch import retry_delay_s
 from kip.cells.spec import LaunchSpec
 from kip.cells.stages import Pod, Step, Tools, since_created_s
-from kip.cloud.base import Instance, Market
+from kip.cloud.base import Instance
 from kip.cloud.errors import CloudError
 from kip.model.cell import LAUNCHED, Cell, Intent
 from kip.model.outcome import DONE, Wait
+from kip.model.requirements import LaunchType
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ class Planner(Protocol):
         """A subnet, group or image that EC2 was asked for does not exist: look again before the next plan."""
         ...
 
-    def price(self, instance_type: str, market: Market) -> str | None:
+    def price(self, instance_type: str, launch_type: LaunchType) -> str | None:
         """US dollars an hour as text; None when it is not known."""
         ...
 
@@ -177,17 +178,17 @@ class Launch:
             cell,
             instance_id=instance.id,
             instance_type=instance.instance_type,
-            market=instance.market,
+            market=instance.launch_type,
             zone=instance.zone,
             address=instance.private_ip,
             pod_ip=instance.pod_ip,
-            price=self._planner.price(instance.instance_type, instance.market),
+            price=self._planner.price(instance.instance_type, instance.launch_type),
         )
         cell = cell.set(LAUNCHED, "True", "Launched", f"EC2 instance {instance.id}", now=now)
         cell = await tools.cells.save(cell)
         tools.observe("launched", since_created_s(pod, tools.clock))
         await tools.report.solved(pod)
-        what = f"{instance.market} instance {instance.id} ({instance.instance_type}, {instance.zone})"
+        what = f"{instance.launch_type} instance {instance.id} ({instance.instance_type}, {instance.zone})"
         price = f", ${cell.price} an hour" if cell.price else ""
         await tools.report.progress(pod, "CellLaunched", f"launched {what}{price}")
         return cell, DONE

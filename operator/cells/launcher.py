@@ -255,7 +255,7 @@ class Launcher:
                 instance_type=spec.instance_type,
                 subnet_id=spec.subnet_id,
                 zone=spec.zone,
-                market=spec.market,
+                market=spec.launch_type,
                 image_id=spec.image_id,
                 parameters_sha256=digest,
                 requested_at=self._clock.now(),

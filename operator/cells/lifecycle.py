@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import structlog
 
 from kip.cells.admit import Admit
-from kip.cells.connect import Connect
+from kip.cells.connect import Connect, out_of_reach
 from kip.cells.drain import Drain
 from kip.cells.goal import End, Relaunch, Run, decide
 from kip.cells.launch import Launch
@@ -91,7 +91,13 @@ class Lifecycle:
 
     async def _pursue(self, cell: Cell, pod: Pod | None) -> Outcome:
         tools = self._tools
-        goal = decide(cell, pod, instance_gone=tools.fleet.why_gone(cell), now=tools.clock.now())
+        goal = decide(
+            cell,
+            pod,
+            instance_gone=tools.fleet.why_gone(cell),
+            now=tools.clock.now(),
+            out_of_reach=None if pod is None else out_of_reach(tools, cell, pod),
+        )
         match goal:
             case End():
                 after, outcome = await self._end(cell, pod, goal)

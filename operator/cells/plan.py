@@ -22,7 +22,7 @@ from kip.model.instance_type import InstanceType
 from kip.model.market import ANY_ZONE, NOTHING_KNOWN, MarketData
 from kip.model.offer import Offer
 from kip.model.quantity import GIB, MIB
-from kip.model.requirements import Requirements
+from kip.model.requirements import LaunchType, Requirements
 from kip.pods.annotations import InvalidAnnotationError
 from kip.pods.requirements import Known, requirements
 from kip.selection.choose import Choice, Chooser, Constraints, NoFit
@@ -34,10 +34,6 @@ _USUAL_VOLUME_GIB = 20
 # A pod's packets take one more hop to the metadata service than the cell's own. Only a pod that was given a role
 # needs to get there.
 _HOPS_OF_A_CELL, _HOPS_OF_A_POD = 1, 2
-# A launch has no tenancy yet; a machine on shared hardware is not what was asked for.
-_NOT_DEDICATED = (
-    "annotation pod.elotl.co/launch-type: dedicated cannot be launched by this version; use on-demand or spot"
-)
 # More alternatives are not tried in one go: each refusal takes EC2 a second.
 _OFFERS_IN_ONE_GO = 8
 
@@ -94,8 +90,6 @@ class SelectingPlanner:
     async def plan(self, pod: Pod) -> tuple[LaunchSpec, ...]:
         """What to ask EC2 for, best first; raises NoOffer, CloudError."""
         needs = self._requirements(pod)
-        if needs.dedicated:
-            raise NoOffer(_NOT_DEDICATED, reason="Unsupported")
         site = await self._sites.current()
         subnets = _by_zone(site, self._unavailable.subnets())
         choice = self._choose(needs, site, tuple(subnets))
@@ -147,7 +141,7 @@ class SelectingPlanner:
         if subnet is None or kind is None:
             return None
         market: Market = "spot" if intent.market == "spot" else "on-demand"
-        offer = Offer(kind, subnet.zone, market, None)
+        offer = Offer(kind, subnet.zone, market, None, dedicated=intent.market == "dedicated")
         return await self._spec(self._requirements(pod), offer, site, subnet)
 
     def unavailable(self, spec: LaunchSpec, error: CloudError) -> None:
@@ -155,23 +149,25 @@ class SelectingPlanner:
         if isinstance(error, SubnetFull):
             self._unavailable.mark_subnet(spec.subnet_id, error.summary)
         else:
-            self._unavailable.mark(spec.instance_type, spec.zone, spec.market, str(error))
+            self._unavailable.mark(spec.instance_type, spec.zone, spec.launch_type, str(error))
 
     def left_out(self, spec: LaunchSpec) -> bool:
         """Was this refused lately, to whomever?"""
         if spec.subnet_id in self._unavailable.subnets():
             return True
-        return self._unavailable.why(spec.instance_type, spec.zone, spec.market) is not None
+        return self._unavailable.why(spec.instance_type, spec.zone, spec.launch_type) is not None
 
     def forget_site(self) -> None:
         """Look again before the next plan."""
         self._sites.forget()
 
-    def price(self, instance_type: str, market: Market) -> str | None:
+    def price(self, instance_type: str, launch_type: LaunchType) -> str | None:
         """US dollars an hour as text; None when it is not known, as for spot unless it is the same in all zones."""
         kind = self._types.get(instance_type)
-        if market == "spot":
+        if launch_type == "spot":
             usd = self._market.spot_price(instance_type, ANY_ZONE)
+        elif launch_type == "dedicated":
+            usd = self._market.dedicated.get(instance_type)
         else:
             usd = self._market.on_demand.get(instance_type, kind.usd_per_hour if kind else None)
         return None if usd is None else f"{usd:.6f}".rstrip("0").rstrip(".")
@@ -219,6 +215,7 @@ class SelectingPlanner:
             instance_profile=profile,
             associate_public_ip=False if private else None,
             hop_limit=_HOPS_OF_A_POD if profile else _HOPS_OF_A_CELL,
+            dedicated=offer.dedicated,
         )
 
 

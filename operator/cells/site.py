@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 import structlog
@@ -45,6 +45,8 @@ class SiteOptions:
     kubernetes_minor: str
     """Like `1.36`: the cells' kubelets must not be newer than the API server."""
     subnet_ids: tuple[str, ...] = ()
+    subnet_tags: Mapping[str, str] = field(default_factory=dict)
+    """Instead of ids."""
     vpc_id: str | None = None
     image: ImageSpec | None = None
     extra_security_groups: tuple[str, ...] = ()
@@ -177,18 +179,27 @@ class Sites:
         if options.subnet_ids:
             found = [await self._network.subnet(subnet_id) for subnet_id in options.subnet_ids]
         else:
-            vpc_id = None if options.vpc_id in (None, "default") else options.vpc_id
-            found = await self._network.subnets(vpc_id=vpc_id)
+            found = await self._network.subnets(vpc_id=options.vpc_id, tags=options.subnet_tags)
         if not found:
-            raise NotFound(f"no subnets in {options.vpc_id or 'the default VPC'}; set cloud.aws.subnetID")
+            raise NotFound(_no_subnets(options))
         if len({subnet.vpc_id for subnet in found}) > 1:
-            raise InvalidRequest("cloud.aws.subnetID: all subnets must be in one VPC")
+            by = "subnetTags (set vpcID too)" if options.subnet_tags else "subnetID"
+            where = ", ".join(f"{subnet.id} in {subnet.vpc_id}" for subnet in found)
+            raise InvalidRequest(f"cloud.aws.{by}: all subnets must be in one VPC, and found were {where}")
         if options.vpc_id not in (None, "default", found[0].vpc_id):
             raise InvalidRequest(
                 f"cloud.aws.subnetID {', '.join(s.id for s in found)} is in {found[0].vpc_id}, "
                 f"cloud.aws.vpcID says {options.vpc_id}: set one of them only, or both to the same"
             )
         return tuple(found)
+
+
+def _no_subnets(options: SiteOptions) -> str:
+    vpc = "the default VPC" if options.vpc_id == "default" else options.vpc_id
+    if options.subnet_tags:
+        tags = ", ".join(f"{key}={value}" for key, value in options.subnet_tags.items())
+        return f"no subnet{f' in {vpc}' if vpc else ''} has the tags {tags} (cloud.aws.subnetTags)"
+    return f"no subnets in {vpc or 'the default VPC'}; set cloud.aws.subnetID"
 
 
 def ec2_architecture(architecture: str) -> str:

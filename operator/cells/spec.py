@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kip.cloud.base import LaunchRequest, Market
+from kip.model.requirements import LaunchType
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,21 @@ class LaunchSpec:
     instance_profile: str | None = None
     associate_public_ip: bool | None = None
     hop_limit: int = 1
+    dedicated: bool = False
 
     def __str__(self) -> str:
-        return f"{self.instance_type} in {self.zone}, {self.market}"
+        return f"{self.instance_type} in {self.zone}, {self.launch_type}"
+
+    @property
+    def launch_type(self) -> LaunchType:
+        """As the annotation `launch-type` has it."""
+        return "dedicated" if self.dedicated else self.market
 
     def digest(self, tags: Mapping[str, str] | None = None) -> str:
         """A short fingerprint of all of it and of the tags: the same parameters of the call, the same digest."""
         parts = (
             self.instance_type,
-            self.market,
+            self.launch_type,
             self.subnet_id,
             self.image_id,
             self.root_device_name,
@@ -62,5 +69,6 @@ class LaunchSpec:
             instance_profile=self.instance_profile,
             associate_public_ip=self.associate_public_ip,
             hop_limit=self.hop_limit,
+            dedicated=self.dedicated,
             tags=tags,
         )

@@ -36,6 +36,8 @@ class Tools:
     clock: Clock
     observe: Callable[[str, float], None]
     """(stage, seconds since the pod was created): feeds the histogram of start-up times."""
+    healthy_timeout_s: Callable[[Pod], float | None] = lambda pod: None
+    """Seconds that the machine of a running pod may be out of reach; None is for ever."""
 
 
 def since_created_s(pod: Pod, clock: Clock) -> float:

@@ -12,7 +12,7 @@ from kip.model.quantity import GIB, QuantityError
 from kip.model.requirements import Requirements
 from kip.pods import eligibility
 from kip.pods.annotations import InvalidAnnotationError
-from kip.pods.requirements import requirements
+from kip.pods.requirements import Known, requirements
 from kip.selection.candidates import Candidate
 from kip.selection.choose import Choice, Chooser, Constraints, NoFit
 
@@ -57,6 +57,7 @@ class Question:
     chooser: Chooser
     constraints: Constraints
     default_volume_bytes: int
+    known: Known
     allow_daemon_sets: bool
     most: int
     """Rows of a ranking, for each market."""
@@ -66,7 +67,7 @@ class Question:
         """Which machine it would get."""
         refused = self._refusal(workload)
         try:
-            needs = requirements(workload.pod)
+            needs = requirements(workload.pod, self.known)
         except (InvalidAnnotationError, QuantityError) as error:
             return Answer(workload, refused or str(error))
         outcome = self.chooser.choose(needs, self.constraints)

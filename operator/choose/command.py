@@ -19,6 +19,8 @@ from kip.choose.answers import Answer, Question
 from kip.choose.manifests import ManifestError, Skipped, Workload, read
 from kip.cloud import catalogue, instance_data
 from kip.model.market import MarketData
+from kip.pods.annotations import Layer
+from kip.pods.requirements import Known
 from kip.selection.choose import Chooser, Constraints
 
 _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
@@ -159,6 +161,7 @@ def _question(settings: config.Settings, place: Place, most: int) -> Question:
             max_offers=4 * most * len(place.zones),
         ),
         default_volume_bytes=cells.default_volume_size,
+        known=Known(defaults=(Layer("the configuration", cells.default_annotations),)),
         allow_daemon_sets=cells.allow_daemon_sets,
         most=most,
         by_name={candidate.name: candidate for candidate in chooser.candidates},

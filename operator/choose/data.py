@@ -60,7 +60,7 @@ def _row(row: Row) -> dict[str, Any]:
     offer, kind, kept = row.offer, row.candidate.type, row.candidate.reserve
     return {
         "instanceType": kind.name,
-        "launchType": offer.market_name,
+        "launchType": offer.launch_type,
         "zones": list(row.zones),
         "usdPerHour": offer.usd_per_hour,
         "onDemandUSDPerHour": kind.usd_per_hour,

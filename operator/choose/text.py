@@ -64,7 +64,7 @@ def _cells(row: Row, region: str, zones: Sequence[str], gpus: bool) -> list[str]
     shown = f"{kind.gpus} {kind.gpu_name}" if kind.gpus else ""
     return [
         kind.name,
-        row.offer.market_name,
+        row.offer.launch_type,
         _price(row),
         str(kind.vcpus),
         f"{row.candidate.cpu_millis / 1000:g}",

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+from kip.model.requirements import LaunchType
+
 Market = Literal["on-demand", "spot"]
 InstanceState = Literal["pending", "running", "shutting-down", "terminated", "stopping", "stopped"]
 
@@ -22,6 +24,8 @@ GONE_STATES: frozenset[InstanceState] = frozenset(("shutting-down", "terminated"
 STOPPED_STATES: frozenset[InstanceState] = frozenset(("stopping", "stopped"))
 ALL_STATES: frozenset[InstanceState] = LIVE_STATES | GONE_STATES
 
+#: In the place of a VPC's id: the account's default one.
+DEFAULT_VPC = "default"
 #: EC2 refuses longer client tokens (RunInstances, "ClientToken").
 MAX_CLIENT_TOKEN = 64
 #: EC2's limit for user data in bytes, before base64.
@@ -47,6 +51,8 @@ class LaunchRequest:
     security_group_ids: tuple[str, ...]
     user_data: bytes
     market: Market = "on-demand"
+    dedicated: bool = False
+    """On hardware that runs no other account's instances: EC2's tenancy `dedicated`."""
     root_volume_gib: int | None = None
     """Size of the encrypted root volume; None leaves volume and encryption as the image says."""
     root_device_name: str = "/dev/xvda"
@@ -94,9 +100,15 @@ class Instance:
     launch_time: datetime
     tags: Mapping[str, str] = field(default_factory=dict)
     market: Market = "on-demand"
+    dedicated: bool = False
     state_reason: str | None = None
     """AWS's words for the last change of state, `Code: message`, for example
     `Client.UserInitiatedShutdown: User initiated shutdown`."""
+
+    @property
+    def launch_type(self) -> LaunchType:
+        """As the annotation `launch-type` has it."""
+        return "dedicated" if self.dedicated else self.market
 
     @property
     def pod_ip(self) -> str | None:
@@ -239,7 +251,10 @@ class Network(Protocol):
     async def subnets(
         self, *, vpc_id: str | None = None, tags: Mapping[str, str] | None = None
     ) -> list[Subnet]:
-        """The subnets of a VPC that carry all of `tags`, by id; without both, those of the default VPC."""
+        """The subnets of a VPC (`DEFAULT_VPC`: the account's) that carry all of `tags`, by id.
+
+        Without a VPC those of any that carry the tags; without both, those of the default VPC.
+        """
         ...
 
     async def vpc_cidrs(self, vpc_id: str) -> tuple[str, ...]:

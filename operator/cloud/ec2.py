@@ -166,6 +166,8 @@ def run_instances_parameters(request: LaunchRequest) -> dict[str, Any]:
             "MarketType": "spot",
             "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
         }
+    if request.dedicated:
+        parameters["Placement"] = {"Tenancy": "dedicated"}
     if request.tags:
         tags = [{"Key": key, "Value": value} for key, value in sorted(request.tags.items())]
         parameters["TagSpecifications"] = [
@@ -200,5 +202,6 @@ def to_instance(answer: Answer) -> Instance:
         launch_time=answer["LaunchTime"],
         tags={tag["Key"]: tag["Value"] for tag in answer.get("Tags", [])},
         market="spot" if answer.get("InstanceLifecycle") == "spot" else "on-demand",
+        dedicated=answer.get("Placement", {}).get("Tenancy") == "dedicated",
         state_reason=reason.get("Message") or reason.get("Code") or None,
     )

@@ -17,12 +17,12 @@ from ipaddress import IPv4Network
 from kip.cloud import catalogue
 from kip.cloud.base import (
     ALL_STATES,
+    DEFAULT_VPC,
     Image,
     ImageSpec,
     Instance,
     InstanceState,
     LaunchRequest,
-    Market,
     SecurityGroup,
     Subnet,
 )
@@ -41,6 +41,7 @@ from kip.cloud.fake_site import AddressPool, eks_images, subnets_of
 from kip.cloud.routes import RouteTable
 from kip.cloud.securitygroup import Rule, changes, security_group_name, wanted_rules
 from kip.model.clock import Clock, SystemClock
+from kip.model.requirements import LaunchType
 
 USER_INITIATED = "Client.UserInitiatedShutdown: User initiated shutdown"
 
@@ -79,8 +80,8 @@ class FakeCloud:
         self.boot_delay = 0.0
         #: Seconds until a launch has its turn.
         self.launch_wait = 0.0
-        #: Instances left of (type, zone, market); what is not named has no limit.
-        self.capacity: dict[tuple[str, str, Market], int] = {}
+        #: Instances left of (type, zone, launch type); what is not named has no limit.
+        self.capacity: dict[tuple[str, str, LaunchType], int] = {}
         #: Instances that may live in a zone; a launch of more is refused as a whole, as by an account's quota.
         self.quota: dict[str, int] = {}
         #: Instances that a listing leaves out, as if somebody had taken their tags away; asked for by ID they are there.
@@ -182,7 +183,10 @@ class FakeCloud:
         self, *, vpc_id: str | None = None, tags: Mapping[str, str] | None = None
     ) -> list[Subnet]:
         _raise(await self._enter("DescribeSubnets", vpc_id))
-        if vpc_id not in (None, self.vpc_id) or not (tags or {}).items() <= self.subnet_tags.items():
+        if (
+            vpc_id not in (None, DEFAULT_VPC, self.vpc_id)
+            or not (tags or {}).items() <= self.subnet_tags.items()
+        ):
             return []
         return [pool.subnet for _, pool in sorted(self._pools.items())]
 
@@ -329,13 +333,14 @@ class FakeCloud:
             )
 
     def _take_capacity(self, request: LaunchRequest, zone: str, wanted: int) -> int:
-        offering = (request.instance_type, zone, request.market)
+        launch_type: LaunchType = "dedicated" if request.dedicated else request.market
+        offering = (request.instance_type, zone, launch_type)
         if offering not in self.capacity:
             return wanted
         granted = min(wanted, self.capacity[offering])
         if not granted:
             raise InsufficientCapacity(
-                f"no {request.market} capacity for {request.instance_type} in {zone}",
+                f"no {launch_type} capacity for {request.instance_type} in {zone}",
                 action="RunInstances",
                 code="InsufficientInstanceCapacity",
             )
@@ -370,6 +375,7 @@ class FakeCloud:
             launch_time=self._clock.now(),
             tags=dict(request.tags),
             market=request.market,
+            dedicated=request.dedicated,
         )
         return id_
 

@@ -75,6 +75,7 @@ class Entry(Section):
     spot_price: Annotated[
         Mapping[str, float], parsed(_spot_price, "US dollars an hour as a number, or zones with such numbers")
     ] = {}
+    dedicated_price: Annotated[float | None, parsed(_price, "US dollars an hour as a number")] = None
     gpu: Annotated[int | None, whole_number(at_least=0)] = None
     gpu_type: Annotated[str | None, parsed(str, "the name of a GPU like A10G")] = None
     gpu_memory_mib: Annotated[
@@ -118,7 +119,8 @@ class InstanceData:
             spot.update(given)
         priced = {entry.instance_type for entry in self.entries if entry.price}
         on_demand = {name: price for name, price in known.on_demand.items() if name not in priced}
-        return replace(known, spot=spot, on_demand=on_demand)
+        own_hardware = {e.instance_type: e.dedicated_price for e in self.entries if e.dedicated_price}
+        return replace(known, spot=spot, on_demand=on_demand, dedicated={**known.dedicated, **own_hardware})
 
 
 def of(path: Path | None, region: str) -> InstanceData:

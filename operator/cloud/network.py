@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from kip.cloud.base import SecurityGroup, Subnet
-from kip.cloud.errors import NotFound
+from kip.cloud.base import DEFAULT_VPC, SecurityGroup, Subnet
+from kip.cloud.errors import CloudError, NotFound
 from kip.cloud.sdk import Answer, Ec2Sdk, filters
 from kip.cloud.securitygroup import CellSecurityGroups
 
@@ -26,7 +26,7 @@ class Ec2Network:
     async def subnets(
         self, *, vpc_id: str | None = None, tags: Mapping[str, str] | None = None
     ) -> list[Subnet]:
-        if vpc_id is None and not tags:
+        if vpc_id == DEFAULT_VPC or (vpc_id is None and not tags):
             vpc_id = await self._default_vpc()
         found = await self._sdk.describe_subnets(filters({"vpc-id": vpc_id} if vpc_id else {}, tags))
         return sorted(map(to_subnet, found), key=lambda subnet: subnet.id)

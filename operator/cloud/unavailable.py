@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from kip.cloud.base import Market
 from kip.model.clock import Clock, SystemClock
+from kip.model.requirements import LaunchType
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -14,8 +14,8 @@ Key = TypeVar("Key", bound=Hashable)
 #: Karpenter has settled on the same three minutes.
 COOL_DOWN = 180.0
 
-Offering = tuple[str, str, Market]
-"""Instance type, zone, market."""
+Offering = tuple[str, str, LaunchType]
+"""Instance type, zone, launch type: EC2 has hosts of one's own apart from shared ones."""
 
 
 class UnavailableOfferings:
@@ -27,17 +27,17 @@ class UnavailableOfferings:
         self._offerings: _Memory[Offering] = _Memory(clock, cool_down)
         self._subnets: _Memory[str] = _Memory(clock, cool_down)
 
-    def mark(self, instance_type: str, zone: str, market: Market, why: str) -> None:
+    def mark(self, instance_type: str, zone: str, launch_type: LaunchType, why: str) -> None:
         """Remember a failure, from now on."""
-        self._offerings.mark((instance_type, zone, market), why)
+        self._offerings.mark((instance_type, zone, launch_type), why)
 
     def mark_subnet(self, subnet_id: str, why: str) -> None:
         """Remember that a subnet has no address left, for whatever machine."""
         self._subnets.mark(subnet_id, why)
 
-    def why(self, instance_type: str, zone: str, market: Market) -> str | None:
+    def why(self, instance_type: str, zone: str, launch_type: LaunchType) -> str | None:
         """AWS's words if that offering failed lately, else None."""
-        return self._offerings.current().get((instance_type, zone, market))
+        return self._offerings.current().get((instance_type, zone, launch_type))
 
     def current(self) -> dict[Offering, str]:
         """Every offering that failed lately, and why."""

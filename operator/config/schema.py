@@ -17,6 +17,7 @@ from pydantic.alias_generators import to_camel
 from kip.config.types import (
     Address,
     Amount,
+    Annotations,
     Cidr,
     DnsLabel,
     DnsName,
@@ -83,6 +84,16 @@ def _filters(value: Any) -> Mapping[str, tuple[str, ...]]:
     return {str(name): words(one_or_many(values)) for name, values in value.items()}
 
 
+def _tags(value: Any) -> Mapping[str, str]:
+    """EC2's tags; a `*` in a filter's value would match any text, and is not meant."""
+    if not isinstance(value, Mapping):
+        raise TypeError(value)
+    for key, text in value.items():
+        if not isinstance(text, str) or not key or "*" in text or "?" in text:
+            raise ValueError(value)
+    return dict(value)
+
+
 InstanceTypeName = Annotated[str, parsed(_instance_type, "an instance type like t3.small, of no t1 family")]
 Profile = Annotated[str, matching(INSTANCE_PROFILE, "the name or the ARN of an instance profile")]
 Group = Annotated[str, matching(SECURITY_GROUP, "the id of a security group, like sg-0123abcd")]
@@ -123,9 +134,18 @@ class Aws(Section):
         BeforeValidator(one_or_many),
         Field(
             alias="subnetID",
-            description="Subnet of the cells, or a list of them. Without it the VPC's, else the one Kip runs in.",
+            description="Subnet of the cells, or a list of them, all in one VPC. Without it subnetTags, else the VPC's, "
+            "else the one Kip runs in.",
         ),
     ] = ()
+    subnet_tags: Annotated[
+        Mapping[str, str],
+        parsed(_tags, "tags, like {kip-cells: 'true'}, their values as text"),
+        Field(
+            description="The subnets of the cells are those that have all of these tags, in vpcID or wherever they are. "
+            "Instead of subnetID; read again every minute."
+        ),
+    ] = {}
     endpoint_url: Annotated[
         Url | None, Field(description="Address of the EC2 API, for private endpoints and for tests.")
     ] = None
@@ -137,6 +157,12 @@ class Aws(Section):
     def _keys_belong_together(self) -> Aws:
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise wrong("accessKeyID and secretAccessKey together, or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_the_subnets(self) -> Aws:
+        if self.subnet_ids and self.subnet_tags:
+            raise wrong("subnetID or subnetTags, not both")
         return self
 
 
@@ -185,7 +211,7 @@ class StandbyCell(Section):
     instance_type: Annotated[InstanceTypeName, Field(description="Instance type of the pool.")]
     count: Annotated[int, whole_number(at_least=0), Field(description="Cells that wait at any time.")] = 0
     spot: Annotated[Flag, Field(description="Whether they are spot instances.")] = False
-    dedicated: Annotated[Flag, Field(description="Whether they have hosts of their own.")] = False
+    dedicated: Annotated[Flag, Field(description="Whether they are on hardware of one's own.")] = False
 
 
 def _instance_patterns(value: Any) -> tuple[str, ...]:
@@ -315,6 +341,13 @@ class Cells(Section):
             "pod.elotl.co/instance-profile."
         ),
     ] = None
+    default_annotations: Annotated[
+        Annotations,
+        Field(
+            description="Annotations `pod.elotl.co/…` for pods that have none of the same name, neither themselves nor "
+            "by their namespace. They go before privateIPOnly, defaultIAMPermissions and defaultVolumeSize."
+        ),
+    ] = {}
     connect_timeout: Annotated[
         float,
         duration(at_least="1s"),

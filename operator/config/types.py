@@ -15,6 +15,8 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from kip.model import quantity
+from kip.model.annotations import UnknownAnnotationError
+from kip.model.annotations import read as read_annotation
 
 #: `type` of the pydantic errors raised here; `ctx["expected"]` says what was expected.
 EXPECTATION = "expectation"
@@ -182,6 +184,25 @@ def _labels(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def _annotations(value: Any) -> dict[str, str]:
+    """Kip's annotations with what they would be on a pod; YAML's numbers and booleans are as good as text."""
+    if not isinstance(value, Mapping):
+        raise wrong("annotations, like {pod.elotl.co/launch-type: spot}")
+    found: dict[str, str] = {}
+    for key, given in value.items():
+        text = str(given).lower() if isinstance(given, bool) else str(given)
+        if isinstance(given, (list, Mapping)) or given is None:
+            raise wrong(f"text as the value of {key}")
+        try:
+            read_annotation(key, text)
+        except UnknownAnnotationError as error:
+            raise wrong(f"annotations that pods can have; {key} is none, {error}") from None
+        except ValueError as error:
+            raise wrong(f"values that pods can have; {key}: {text!r} is not allowed: {error}") from None
+        found[key] = text
+    return found
+
+
 Amount = Annotated[str, parsed(_amount, "a quantity like 20, 500m or 100Gi")]
 Cidr = Annotated[
     str, parsed(_cidr, "an address range like 10.0.0.0/16, its address the first one of the range")
@@ -191,6 +212,7 @@ Url = Annotated[str, parsed(_url, "a URL like https://ec2.example.com")]
 Flag = Annotated[bool, parsed(_flag, "true or false")]
 Port = Annotated[int, parsed(_port, "a port, 1 to 65535")]
 Labels = Annotated[Mapping[str, str], BeforeValidator(_labels)]
+Annotations = Annotated[Mapping[str, str], BeforeValidator(_annotations)]
 Words = Annotated[tuple[str, ...], parsed(words, "words in a list, or in one text with spaces between them")]
 DnsLabel = matching(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "lowercase letters, digits and dashes, at most 63")
 DnsName = matching(_SUBDOMAIN, "a DNS name like cluster.local")

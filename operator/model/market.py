@@ -23,6 +23,8 @@ class MarketData:
     """Instance type → US dollars an hour, the same in all zones of a region."""
     spot: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """(instance type, zone or `ANY_ZONE`) → US dollars an hour."""
+    dedicated: Mapping[str, float] = field(default_factory=dict)
+    """Instance type → US dollars an hour on hardware of one's own; the region's hourly fee for that is not in it."""
     offered: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Zone → every instance type that it has. Of a zone that is not named nothing is known, and all are tried."""
     memory_bytes: Mapping[str, int] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kip.model.instance_type import InstanceType
-from kip.model.requirements import Market
+from kip.model.requirements import LaunchType, Market
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Offer:
         return text
 
     @property
-    def market_name(self) -> str:
+    def launch_type(self) -> LaunchType:
         """As the annotation `launch-type` has it."""
         return "dedicated" if self.dedicated else self.market
 
     def __str__(self) -> str:
-        return f"{self.instance_type.name} in {self.zone}, {self.market_name} {self.price}"
+        return f"{self.instance_type.name} in {self.zone}, {self.launch_type} {self.price}"
 
 
 def usd(amount: float) -> str:

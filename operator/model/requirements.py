@@ -11,6 +11,8 @@ from kip.model.spread import ZoneSpread
 
 #: How an instance is paid for. `spot` may be taken back by EC2 with two minutes' notice.
 Market = Literal["on-demand", "spot"]
+#: How an instance is launched: `dedicated` is on demand, on hardware that no other account uses.
+LaunchType = Literal["on-demand", "spot", "dedicated"]
 #: What a pod can ask for; `spot-preferred` is spot while there is some, then on demand.
 MarketWish = Literal["on-demand", "spot", "spot-preferred"]
 
@@ -68,6 +70,8 @@ class Requirements:
     """More groups than those of the configuration."""
     instance_profile: str | None = None
     """Name or ARN; None leaves it to the configuration."""
+    inherited: tuple[str, ...] = ()
+    """Values that are not the pod's own and whose they are, for people."""
     sized: bool = True
     """False when the pod asks for neither CPU nor memory nor GPUs."""
     parts: tuple[Part, ...] = ()

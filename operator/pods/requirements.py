@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -12,7 +12,7 @@ from kip.model.quantity import GIB
 from kip.model.requirements import MarketWish, Part, Requirements
 from kip.model.reserve import volume_bytes
 from kip.pods import placement, resources
-from kip.pods.annotations import PREFIX, wishes
+from kip.pods.annotations import LAUNCH_TYPE, PREFIX, Layer, Wishes, wishes
 from kip.pods.resources import HUGE_PAGES, Amounts
 from kip.pods.spread import Neighbour, zone_spreads
 from kip.pods.tree import Pod, items
@@ -36,6 +36,8 @@ class Known:
     """Architectures that all of its images are built for; None when not known."""
     neighbours: tuple[Neighbour, ...] = ()
     """Pods of its namespace that have a machine, for its topology spread."""
+    defaults: tuple[Layer, ...] = ()
+    """Annotations for those that the pod lacks, of its namespace and of the configuration."""
 
 
 def requirements(pod: Pod, known: Known | None = None) -> Requirements:
@@ -46,7 +48,8 @@ def requirements(pod: Pod, known: Known | None = None) -> Requirements:
         QuantityError: a resource is no quantity; no API server lets that through.
     """
     known = known or Known()
-    wanted = wishes(pod)
+    terms = placement.terms(pod)
+    wanted = _with_market(wishes(pod, known.defaults), terms)
     total = resources.requests(pod)
     parts = [_part(source, amounts) for source, amounts in _sources(pod)]
     volume = 0
@@ -56,7 +59,6 @@ def requirements(pod: Pod, known: Known | None = None) -> Requirements:
     if wanted.volume_bytes:
         volume = max(volume, wanted.volume_bytes)
         parts.append(Part(f"annotation {PREFIX}volume-size", volume_bytes=wanted.volume_bytes))
-    terms = placement.terms(pod)
     return Requirements(
         cpu_millis=_whole(total.get("cpu", Decimal(0)) * 1000),
         memory_bytes=_whole(total.get("memory", Decimal(0))),
@@ -66,7 +68,7 @@ def requirements(pod: Pod, known: Known | None = None) -> Requirements:
         other_resources=_on_no_cell(total),
         volume_bytes=volume,
         **_architectures(placement.architectures(pod), known.image_architectures),
-        market=wanted.market or _market(terms),
+        market=wanted.market or "on-demand",
         dedicated=wanted.dedicated,
         terms=terms,
         volume_zones=known.volume_zones,
@@ -75,21 +77,35 @@ def requirements(pod: Pod, known: Known | None = None) -> Requirements:
         private_ip_only=wanted.private_ip_only,
         security_groups=wanted.security_groups,
         instance_profile=wanted.instance_profile,
+        inherited=tuple(map(str, wanted.inherited)),
         sized=any(total.get(resource) for resource in ("cpu", "memory", GPU)) or bool(_huge_pages(total)),
         parts=tuple(part for part in parts if part != Part(part.source)),
     )
 
 
-def _market(terms: tuple[Term, ...]) -> MarketWish:
-    """Without an annotation the labels of Karpenter and EKS count. With both allowed it is spot first, as Karpenter
-    has it; only excluding something else does not ask for spot."""
+def _with_market(wanted: Wishes, terms: tuple[Term, ...]) -> Wishes:
+    """What the pod itself says counts: its annotation, then the labels of Karpenter and EKS, then what it inherits."""
+    others = tuple(entry for entry in wanted.inherited if entry.key != LAUNCH_TYPE)
+    if wanted.market and others == wanted.inherited:
+        return wanted
+    by_labels = _market(terms)
+    if by_labels is None or (wanted.dedicated and by_labels == "on-demand"):
+        return wanted
+    return replace(wanted, market=by_labels, dedicated=False, inherited=others)
+
+
+def _market(terms: tuple[Term, ...]) -> MarketWish | None:
+    """By the labels; None when they say nothing. With both markets allowed it is spot first, as Karpenter has it;
+    only excluding something else does not ask for spot."""
     allowed = placement.markets(terms)
-    if allowed is None or "spot" not in allowed:
+    if allowed is None:
+        return None
+    if "spot" not in allowed:
         return "on-demand"
     if "on-demand" not in allowed:
         return "spot"
     asked_for = any(rule.operator == "In" and rule.label in MARKETS for term in terms for rule in term)
-    return "spot-preferred" if asked_for else "on-demand"
+    return "spot-preferred" if asked_for else None
 
 
 def _architectures(by_pod: frozenset[str] | None, by_images: frozenset[str] | None) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from kip.model.instance_type import InstanceType
 from kip.model.market import NOTHING_KNOWN, MarketData
 from kip.model.offer import Offer, usd
 from kip.model.quantity import MIB
-from kip.model.requirements import Market, MarketWish, Requirements
+from kip.model.requirements import LaunchType, Market, MarketWish, Requirements
 from kip.selection.candidates import Candidate, candidates
 from kip.selection.filters import SIZE, Filtered, apply, is_exact, kind_filters
 from kip.selection.ranking import Priced, Rank, priced, surplus_usd_per_hour
 from kip.selection.zones import Zones, zones_for
 
-#: (instance type, zone, market) → why EC2 did not give it lately.
-Unavailable = Mapping[tuple[str, str, Market], str]
+#: (instance type, zone, launch type) → why EC2 did not give it lately.
+Unavailable = Mapping[tuple[str, str, LaunchType], str]
 
 # Kinds of pods whose candidates are kept at hand: pods of one Deployment are alike, and so are most others.
 _KINDS_AT_HAND = 64
@@ -151,6 +151,16 @@ class Chooser:
         self, needs: Requirements, constraints: Constraints, unavailable: Unavailable | None = None
     ) -> Choice | NoFit:
         """The offers for one pod."""
+        outcome = self._choose(needs, constraints, unavailable or {})
+        if isinstance(outcome, NoFit) and needs.inherited:
+            # The pod's owner may never have seen what is in the way.
+            whose = f"{outcome.message} (not the pod's own: {'; '.join(needs.inherited)})"
+            return replace(outcome, message=whose)
+        return outcome
+
+    def _choose(
+        self, needs: Requirements, constraints: Constraints, unavailable: Unavailable
+    ) -> Choice | NoFit:
         if needs.other_resources:
             names = ", ".join(needs.other_resources)
             return NoFit("NoInstanceFits", f"the pod requests {names}, which no cell has")
@@ -161,9 +171,9 @@ class Chooser:
         fits = self._fits(needs, replace(constraints, zones=tuple(sorted(zones.all))))
         if not fits.found:
             return NoFit("NoInstanceFits", fits.outcomes[-1].explain(), fits.outcomes)
-        offers = tuple(_offers(fits, needs, zones, constraints.max_offers, unavailable or {}))
+        offers = tuple(_offers(fits, needs, zones, constraints.max_offers, unavailable))
         if not offers:
-            return self._none_now(fits, needs, zones, unavailable or {})
+            return self._none_now(fits, needs, zones, unavailable)
         return Choice(offers, len(fits.found), len(self._candidates), fits.outcomes, fits.note)
 
     def _fits(self, needs: Requirements, constraints: Constraints) -> _Fits:
@@ -224,7 +234,7 @@ class Chooser:
         count = "the only type that fits" if total == 1 else f"all {total:,} types that fit"
         message = (
             f"EC2 had none of {count} lately, in {where}; {best.instance_type.name} in {best.zone}, "
-            f"{best.market_name}: {unavailable[_key(best)]}"
+            f"{best.launch_type}: {unavailable[_key(best)]}"
         )
         return NoFit("NoInstanceAvailable", message, fits.outcomes)
 
@@ -253,6 +263,7 @@ def _without_amounts(needs: Requirements) -> Requirements:
         private_ip_only=None,
         security_groups=(),
         instance_profile=None,
+        inherited=(),
         sized=True,
         parts=(),
     )
@@ -334,8 +345,8 @@ def _no_dearer_than(limit: Priced | None, entries: Iterator[Priced], needs: Requ
     return (entry for entry in entries if entry.usd is None or entry.rank_for(needs) <= most)
 
 
-def _key(offer: Offer) -> tuple[str, str, Market]:
-    return offer.instance_type.name, offer.zone, offer.market
+def _key(offer: Offer) -> tuple[str, str, LaunchType]:
+    return offer.instance_type.name, offer.zone, offer.launch_type
 
 
 def _ranked(offer: Offer) -> str:

@@ -106,7 +106,7 @@ def _by_price(
     if not zones:
         return
     if needs.dedicated:  # costs more than shared hardware, by no fixed rule
-        yield None, zones
+        yield data.dedicated.get(candidate.name), zones
     elif market == "on-demand":
         yield candidate.type.usd_per_hour, zones
     elif not data.spot:

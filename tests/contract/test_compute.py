@@ -81,6 +81,19 @@ async def test_spot_is_told_apart(cloud: Cloud) -> None:
     assert instance.market == "spot"
 
 
+async def test_dedicated_hardware_is_told_apart_and_belongs_to_the_token(cloud: Cloud) -> None:
+    request = await cloud.request(instance_type="m5.large", dedicated=True)
+    (instance,) = await cloud.compute.launch(request)
+    assert (instance.dedicated, instance.launch_type) == (True, "dedicated")
+    (shown,) = await cloud.compute.describe(tags=request.tags)
+    assert shown.launch_type == "dedicated"
+    (shared,) = await cloud.compute.launch(await cloud.request())
+    assert (shared.dedicated, shared.launch_type) == (False, "on-demand")
+
+    with pytest.raises(TokenConflict):
+        await cloud.compute.launch(replace(request, dedicated=False))
+
+
 async def test_a_root_volume_can_be_asked_for(cloud: Cloud) -> None:
     (instance,) = await cloud.compute.launch(await cloud.request(root_volume_gib=30))
     assert await cloud.compute.describe_ids([instance.id]) != []

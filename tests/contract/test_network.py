@@ -23,6 +23,11 @@ async def test_the_default_vpc_has_subnets(cloud: Cloud) -> None:
         assert subnet in await cloud.network.subnets(vpc_id=subnet.vpc_id)
 
 
+async def test_the_default_vpc_can_be_named_and_narrowed_by_tags(cloud: Cloud) -> None:
+    assert await cloud.network.subnets(vpc_id="default") == await cloud.network.subnets()
+    assert await cloud.network.subnets(vpc_id="default", tags={"no-such-tag": "x"}) == []
+
+
 async def test_a_subnet_lies_in_its_vpc(cloud: Cloud) -> None:
     subnet = (await cloud.network.subnets())[0]
     ranges = [ipaddress.ip_network(cidr) for cidr in await cloud.network.vpc_cidrs(subnet.vpc_id)]

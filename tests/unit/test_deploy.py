@@ -127,7 +127,7 @@ USED = {
     ("discovery.k8s.io", "endpointslices"): {"list": "kube/informer.py", "watch": "kube/informer.py"},
     ("storage.k8s.io", "csidrivers"): {"list": "kube/informer.py", "watch": "kube/informer.py"},
     ("node.k8s.io", "runtimeclasses"): {"list": "kube/informer.py", "watch": "kube/informer.py"},
-    ("", "namespaces"): {"get": "app/cluster.py"},
+    ("", "namespaces"): {"get": "app/cluster.py", "list": "kube/informer.py", "watch": "kube/informer.py"},
     ("authentication.k8s.io", "tokenreviews"): {"create": "kubelet/auth.py"},
     ("authorization.k8s.io", "subjectaccessreviews"): {"create": "kubelet/auth.py"},
     ("certificates.k8s.io", "certificatesigningrequests"): {

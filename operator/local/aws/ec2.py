@@ -169,6 +169,8 @@ class LocalEC2Response(NetworkCalls):
     def _complete(self, instance: LocalInstance, reservation_id: str) -> None:
         instance.reservation_id = reservation_id
         instance.boot(self.account.boot_delay)
+        # moto takes every instance for one on shared hardware.
+        instance.placement.tenancy = self._get_param("Placement.Tenancy") or "default"
         instance.add_tags(self.account.launch_tags)
         for interface in instance.nics.values():
             interface.add_tags(self._parse_tag_specification().get("network-interface", {}))

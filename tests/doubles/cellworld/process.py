@@ -49,6 +49,7 @@ from kip.model.cell import Cell
 from kip.model.clock import Clock
 from kip.node.keeper import NodeKeeper
 from kip.node.object import HEALTHY, NodeOptions
+from kip.pods.annotations import healthy_timeout_s
 from kip.tunnel.errors import HostKeyMismatch
 
 CLUSTER = "test"
@@ -404,6 +405,7 @@ class Process:
             rests=Rests(self.clock),
             clock=self.clock,
             observe=lambda stage, seconds: self.observed.append(stage),
+            healthy_timeout_s=healthy_timeout_s,
         )
         cloud = self.outside.cloud
         options = SiteOptions(cluster=CLUSTER, kubernetes_minor="1.36")

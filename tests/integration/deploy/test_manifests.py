@@ -152,6 +152,7 @@ def test_deploy_sh_says_which_variable_is_wrong(
         (False, "patch", "nodes/status:ip-10-0-0-1", ""),
         (False, "delete", "nodes:kip-provider-0", ""),
         (True, "get", "namespaces:kube-system", ""),
+        (True, "watch", "namespaces", ""),
         (False, "get", "namespaces:default", ""),
         (True, "update", "certificatesigningrequests.certificates.k8s.io/approval", ""),
         (False, "list", "certificatesigningrequests.certificates.k8s.io", ""),

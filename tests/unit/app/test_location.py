@@ -29,6 +29,14 @@ async def test_a_complete_file_needs_no_metadata_service():
     assert await locate(aws, never) == Location("us-east-1", ("subnet-9",), None)
 
 
+async def test_tags_of_subnets_are_a_place():
+    aws = Aws(region="us-east-1", subnet_tags={"kip": "yes"})
+    assert await locate(aws, never) == Location("us-east-1", (), None, {"kip": "yes"})
+    assert await locate(Aws(subnet_tags={"kip": "yes"}), here) == Location(
+        "eu-west-1", (), None, {"kip": "yes"}
+    )
+
+
 async def test_the_rest_is_taken_from_where_kip_runs():
     assert await locate(Aws(), here) == Location("eu-west-1", ("subnet-1",), "vpc-1")
     assert await locate(Aws(vpc_id="vpc-2"), here) == Location("eu-west-1", (), "vpc-2")

@@ -56,6 +56,18 @@ def test_an_ended_pods_logs_are_kept_before_its_machine_goes(phase):
     )
 
 
+@pytest.mark.parametrize(("deleted_ago_s", "failed"), [(None, True), (5, False)])
+def test_a_machine_that_is_waited_for_no_longer(deleted_ago_s, failed):
+    goal = decide(
+        served(),
+        pod("Running", containers=True, deleted_ago_s=deleted_ago_s),
+        instance_gone=None,
+        now=NOW,
+        out_of_reach="no connection",
+    )
+    assert goal == End("CellUnreachable", "no connection", remove_pod=not failed, fail_pod=failed)
+
+
 def test_a_pod_that_no_longer_exists_takes_its_cell_along():
     goal = goal_of(served(), None)
     assert isinstance(goal, End)

@@ -507,6 +507,55 @@ async def test_a_connection_lost_for_long_is_told_once_and_the_pod_goes_on(world
     assert len(world.cloud.all()) == 1
 
 
+async def out_of_reach(world, **annotations: str) -> None:
+    """A pod with these annotations runs, and its machine cannot be reached any more."""
+    world.begin()
+    await world.pod(
+        "web", annotations={f"pod.elotl.co/{k.replace('_', '-')}": v for k, v in annotations.items()}
+    )
+    await world.until("running", lambda: world.serving("web"))
+    world.outside.machines[world.live()[0].id].reachable = False
+    world.process.tunnels.cut_all()
+
+
+async def test_a_pod_that_allows_its_machine_to_be_out_of_reach_for_so_long_is_then_given_up(world):
+    await out_of_reach(world, healthcheck_healthy_timeout="40")
+    await world.let_pass(35)
+    assert await world.phase("web") == "Running"
+    await world.let_pass(10)
+    pod = await world.get("web")
+    assert (pod["status"]["phase"], pod["status"]["reason"]) == ("Failed", "CellUnreachable")
+    assert "healthcheck-healthy-timeout allows 40 s" in pod["status"]["message"]
+    await world.until("no machine is left", lambda: not world.live(), seconds=30)
+
+
+async def test_a_pod_that_allows_any_time_goes_on(world):
+    await out_of_reach(world, healthcheck_healthy_timeout="0")
+    await world.let_pass(600)
+    assert await world.phase("web") == "Running"
+
+
+async def test_an_annotation_without_effect_is_said_once(world):
+    world.begin()
+    await world.pod("web", annotations={"pod.elotl.co/image-overlay-rootfs": "false"})
+    await world.until("running", lambda: world.serving("web"))
+    [told] = await world.events("AnnotationWithoutEffect")
+    assert told["message"].startswith("annotation pod.elotl.co/image-overlay-rootfs has no effect: ")
+
+
+async def test_a_pod_on_hardware_of_its_own_says_so(world):
+    world.begin()
+    await world.pod("web", annotations={"pod.elotl.co/launch-type": "dedicated"})
+    await world.until("running", lambda: world.serving("web"))
+    [cell] = await world.cells()
+    assert (cell["status"]["launchType"], cell["status"]["launch"]["launchType"]) == (
+        "Dedicated",
+        "dedicated",
+    )
+    assert "pricePerHour" not in cell["status"], "never a price that is made up"
+    assert world.live()[0].dedicated
+
+
 async def test_a_short_loss_is_not_worth_a_write(world):
     world.begin()
     await world.pod("web")

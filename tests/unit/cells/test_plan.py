@@ -11,13 +11,17 @@ import pytest
 from kip.cells.launch import NoOffer
 from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.site import SiteOptions, Sites
+from kip.cells.spec import LaunchSpec
 from kip.cloud import instance_data
 from kip.cloud.base import Subnet
+from kip.cloud.errors import InsufficientCapacity
 from kip.cloud.fake import FakeCloud
 from kip.cloud.unavailable import UnavailableOfferings
+from kip.model.cell import Intent
 from kip.model.clock import ManualClock
 from kip.model.instance_type import InstanceType
 from kip.model.market import MarketData
+from kip.pods.annotations import Layer
 from kip.pods.requirements import Known
 
 OPTIONS = PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0)
@@ -40,6 +44,22 @@ def planner(
     site_options = SiteOptions(cluster="blue", kubernetes_minor="1.36")
     sites = Sites(world, world, clock, site_options, user_data=lambda cidrs: b"")
     return SelectingPlanner(sites, UnavailableOfferings(), options, **more)
+
+
+def intent_of(spec: LaunchSpec) -> Intent:
+    return Intent(
+        client_token="t",
+        attempt=1,
+        count=1,
+        index=0,
+        instance_type=spec.instance_type,
+        subnet_id=spec.subnet_id,
+        zone=spec.zone,
+        market=spec.launch_type,
+        image_id=spec.image_id,
+        parameters_sha256="",
+        requested_at=ManualClock().now(),
+    )
 
 
 def pod(launch_type: str | None = None, **spec: Any) -> dict[str, Any]:
@@ -77,10 +97,29 @@ async def test_spot_preferred_has_on_demand_in_the_same_go() -> None:
     assert markets == ["spot"] * 6 + ["on-demand"] * 2
 
 
-async def test_dedicated_is_refused_rather_than_put_on_shared_hardware() -> None:
-    with pytest.raises(NoOffer, match="dedicated") as caught:
-        await planner().plan(pod("dedicated"))
-    assert caught.value.reason == "Unsupported"
+async def test_dedicated_is_launched_on_hardware_of_ones_own() -> None:
+    subject = planner()
+    first, *others = await subject.plan(pod("dedicated"))
+    assert all(spec.dedicated and spec.market == "on-demand" for spec in (first, *others))
+    assert str(first).endswith(", dedicated")
+    assert first.request(client_token="t", count=1, tags={}).dedicated
+    assert first.digest() != replace(first, dedicated=False).digest()
+    assert subject.price(first.instance_type, "dedicated") is None, "never a price that is made up"
+
+
+async def test_hardware_of_ones_own_and_shared_hardware_run_out_apart() -> None:
+    subject = planner()
+    first = (await subject.plan(pod("dedicated")))[0]
+    subject.unavailable(first, InsufficientCapacity("none"))
+    assert first not in await subject.plan(pod("dedicated"))
+    assert replace(first, dedicated=False) in await subject.plan(pod())
+
+
+async def test_the_intent_of_a_dedicated_launch_is_repeated_as_such() -> None:
+    subject = planner()
+    first = (await subject.plan(pod("dedicated")))[0]
+    again = await subject.replan(pod("dedicated"), intent_of(first))
+    assert again == first
 
 
 async def test_configured_types() -> None:
@@ -92,11 +131,14 @@ async def test_configured_types() -> None:
 
 async def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "instances.yaml"
-    path.write_text("us-east-1: [{instanceType: m7i.xlarge, price: 0.0001, spotPrice: 0.00005}]")
+    path.write_text(
+        "us-east-1: [{instanceType: m7i.xlarge, price: 0.0001, spotPrice: 0.00005, dedicatedPrice: 0.0002}]"
+    )
     subject = planner(options=replace(OPTIONS, instance_data=instance_data.of(path, "us-east-1")))
     assert (await subject.plan(pod()))[0].instance_type == "m7i.xlarge"
     assert subject.price("m7i.xlarge", "on-demand") == "0.0001"
     assert subject.price("m7i.xlarge", "spot") == "0.00005"
+    assert subject.price("m7i.xlarge", "dedicated") == "0.0002"
     # Newer facts do not push it aside.
     subject.refresh(MarketData(on_demand={"m7i.xlarge": 5.0}))
     assert (await subject.plan(pod()))[0].instance_type == "m7i.xlarge"
@@ -125,6 +167,12 @@ async def test_what_is_known_of_a_pod_besides_itself() -> None:
     specs = await planner(known=lambda pod: bound).plan(pod())
     assert {spec.zone for spec in specs} == {"us-east-1b"}
     assert all(spec.instance_type.partition(".")[0].rstrip("dn")[-1] == "g" for spec in specs)
+
+
+async def test_a_default_that_is_in_the_way_is_named() -> None:
+    mistyped = Layer("namespace shop", {"pod.elotl.co/instance-type": "m7i.lareg"})
+    with pytest.raises(NoOffer, match=r"pod\.elotl\.co/instance-type=m7i\.lareg of namespace shop"):
+        await planner(known=lambda pod: Known(defaults=(mistyped,))).plan(pod())
 
 
 async def test_why_there_is_nothing() -> None:

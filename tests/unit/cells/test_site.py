@@ -142,6 +142,26 @@ async def test_a_security_group_that_was_deleted_is_made_again(world):
     assert after[0] in world.cloud._groups.values()
 
 
+async def test_subnets_by_their_tags(world):
+    by_tag = world.sites(subnet_tags={"kip-local": "true"}, vpc_id="default")
+    assert len((await by_tag.current()).subnets) == 2
+    with pytest.raises(
+        NotFound, match=r"no subnet in vpc-fake has the tags kip-local=false \(cloud.aws.subnetTags\)"
+    ):
+        await world.sites(subnet_tags={"kip-local": "false"}, vpc_id="vpc-fake").current()
+
+
+async def test_subnets_of_several_vpcs_are_named(world):
+    class Elsewhere(FakeCloud):
+        async def subnets(self, **which):
+            one, other = await super().subnets(**which)
+            return [one, replace(other, vpc_id="vpc-2")]
+
+    world.cloud = Elsewhere(clock=world.clock)
+    with pytest.raises(InvalidRequest, match=r"subnetTags \(set vpcID too\): all .* in one VPC, .* in vpc-2"):
+        await world.sites(subnet_tags={"kip-local": "true"}).current()
+
+
 async def test_an_unknown_subnet_or_none_at_all_is_said(world):
     with pytest.raises(NotFound, match="subnet-none"):
         await world.sites(subnet_ids=("subnet-none",)).current()

@@ -144,7 +144,7 @@ def test_everything_wrong_is_said_with_path_value_and_expectation(write: Write) 
     assert [str(problem) for problem in caught.value.problems] == [
         "line 2: us-east-1[0].price: expected US dollars an hour as a number, not 'cheap'",
         "line 3: us-east-1[1].cores: unknown key; known here: instanceType, cpu, memory, architecture, price, spotPrice, "
-        "gpu, gpuType, gpuMemory, supportedGPUTypes, burstable, baseline, generation, offered",
+        "dedicatedPrice, gpu, gpuType, gpuMemory, supportedGPUTypes, burstable, baseline, generation, offered",
         "line 4: us-east-1[2].instanceType: missing; this key is required",
         "line 5: us-east-1[3]: big.one is not in the catalogue: its entry needs memory",
         "line 6: us-east-1[4].spotPrice: expected US dollars an hour as a number, or zones with such numbers",

@@ -13,11 +13,13 @@ from pydantic import ValidationError
 from kip.config import Settings, load
 from kip.config.problems import dotted, known_paths
 from kip.config.schema import Kubelet, key_of
+from kip.model.annotations import READERS
 
 DURATION = "expected a duration like 90s, 5m or 1h30m, at least"
 ADDRESS = "expected an IP address like 10.0.0.10"
 MAPPING = "expected a mapping of keys to values"
 DNS_LABEL = "expected lowercase letters, digits and dashes, at most 63"
+DEFAULTS = "cells.defaultAnnotations: expected"
 WORDS = "expected words in a list, or in one text with spaces between them"
 
 # Key -> a wrong value, and all that is said about it.
@@ -50,6 +52,13 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
             ["subnet-1", 2],
             "cloud.aws.subnetID[1]: expected the id of a subnet, like subnet-0123abcd, not 2",
         ),
+    ],
+    "cloud.aws.subnetTags": [
+        (
+            tags,
+            "cloud.aws.subnetTags: expected tags, like {kip-cells: 'true'}, their values as text" + instead,
+        )
+        for tags, instead in (({"a": 1}, ""), ({"a": "b*"}, ""), (["a"], ", not ['a']"))
     ],
     "cloud.aws.endpointURL": [
         ("ec2.local", "cloud.aws.endpointURL: expected a URL like https://ec2.example.com, not 'ec2.local'"),
@@ -134,6 +143,23 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     "cells.cloudInitFile": [
         (5, "cells.cloudInitFile: expected the path of a file, not 5"),
         ("absent.yaml", "cells.cloudInitFile: expected an existing file, not 'absent.yaml'"),
+    ],
+    "cells.defaultAnnotations": [
+        (["spot"], f"{DEFAULTS} annotations, like {{pod.elotl.co/launch-type: spot}}, not ['spot']"),
+        (
+            {"pod.elotl.co/launch-type": "cheap"},
+            f"{DEFAULTS} values that pods can have; pod.elotl.co/launch-type: 'cheap' is not allowed: expected on-demand, "
+            "spot, spot-preferred or dedicated",
+        ),
+        (
+            {"pod.elotl.co/volume-size": [5]},
+            f"{DEFAULTS} text as the value of pod.elotl.co/volume-size",
+        ),
+        (
+            {"pod.elotl.co/lunch-type": "spot"},
+            f"{DEFAULTS} annotations that pods can have; pod.elotl.co/lunch-type is none, known are "
+            + ", ".join(READERS),
+        ),
     ],
     "cells.extraCIDRs": [
         (
@@ -352,6 +378,32 @@ def test_the_machine_image_in_both_spellings(write: Callable[[str], Path], text:
     assert spec.owners == ("amazon", "self")
     assert spec.filters == {"name": ("a-*", "b-*"), "is-public": ("true",)}
     assert spec.image_ids == ("ami-1", "ami-2")
+
+
+def test_annotations_that_pods_have_by_default(write: Callable[[str], Path]) -> None:
+    text = """
+    cells:
+      defaultAnnotations:
+        pod.elotl.co/launch-type: Spot
+        pod.elotl.co/private-ip-only: true
+        pod.elotl.co/healthcheck-healthy-timeout: 90
+    """
+    assert loaded(write, text).cells.default_annotations == {
+        "pod.elotl.co/launch-type": "Spot",
+        "pod.elotl.co/private-ip-only": "true",
+        "pod.elotl.co/healthcheck-healthy-timeout": "90",
+    }
+
+
+def test_subnets_by_their_tags(write: Callable[[str], Path]) -> None:
+    aws = loaded(write, "cloud: {aws: {subnetTags: {kip-cells: 'true', tier: ''}}}").cloud.aws
+    assert aws.subnet_tags == {"kip-cells": "true", "tier": ""}
+
+
+def test_subnets_by_id_or_by_tag(problems: Callable[[str], list[str]]) -> None:
+    assert problems("cloud: {aws: {subnetID: subnet-0a, subnetTags: {a: b}}}") == [
+        "line 1: cloud.aws: expected subnetID or subnetTags, not both"
+    ]
 
 
 def test_an_account_number_without_quotes(write: Callable[[str], Path]) -> None:

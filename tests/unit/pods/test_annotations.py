@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from kip.model.quantity import GIB
-from kip.pods.annotations import PREFIX, InvalidAnnotationError, Wishes, wishes
+from kip.pods.annotations import (
+    PREFIX,
+    InvalidAnnotationError,
+    Layer,
+    Wishes,
+    healthy_timeout_s,
+    wishes,
+    without_effect,
+)
 
 
 def pod(**annotations: str) -> dict[str, Any]:
@@ -74,6 +82,59 @@ def test_cloud_routes() -> None:
     assert found == Wishes(cloud_routes=("172.20.0.0/16", "192.168.7.0/24", "10.9.8.7/32"))
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1.9", 1), ("0.5", None), ("0", None), ("-1", None), (" 60 ", 60), ("1e3", 1000)],
+)
+def test_how_long_a_machine_may_be_out_of_reach(text: str, seconds: float | None) -> None:
+    subject = pod(healthcheck_healthy_timeout=text)
+    assert wishes(subject).healthy_timeout_s == healthy_timeout_s(subject) == seconds
+
+
+def test_a_timeout_that_became_wrong_gives_no_pod_up() -> None:
+    assert healthy_timeout_s(pod(healthcheck_healthy_timeout="soon")) is None
+    assert healthy_timeout_s(pod()) is None
+
+
+def test_what_has_no_effect_is_accepted_and_told() -> None:
+    subject = pod(image_overlay_rootfs="false")
+    assert wishes(subject) == Wishes()
+    assert without_effect(subject) == (
+        "annotation pod.elotl.co/image-overlay-rootfs has no effect: cells run containerd, which always mounts the layers "
+        "of an image over each other",
+    )
+    assert without_effect(pod(launch_type="spot")) == ()
+
+
+SHOP = Layer("namespace shop", {f"{PREFIX}launch-type": "spot", f"{PREFIX}volume-size": "50Gi"})
+EVERYBODY = Layer("the configuration", {f"{PREFIX}launch-type": "dedicated", f"{PREFIX}gpu-type": "l4"})
+
+
+def test_the_pod_goes_before_its_namespace_and_that_before_the_configuration() -> None:
+    found = wishes(pod(volume_size="20Gi"), (SHOP, EVERYBODY))
+    assert (found.volume_bytes, found.market, found.dedicated, found.gpu_kinds) == (
+        20 * GIB,
+        "spot",
+        False,
+        ("l4",),
+    )
+    assert [str(entry) for entry in found.inherited] == [
+        "pod.elotl.co/launch-type=spot of namespace shop",
+        "pod.elotl.co/gpu-type=l4 of the configuration",
+    ]
+    assert wishes(pod(launch_type="on-demand"), (EVERYBODY,)).dedicated is False
+
+
+def test_whose_value_is_wrong() -> None:
+    wrong = Layer("namespace shop", {f"{PREFIX}launch-type": "cheap"})
+    with pytest.raises(InvalidAnnotationError) as caught:
+        wishes(pod(), (wrong,))
+    assert str(caught.value) == (
+        f"annotation pod.elotl.co/launch-type of namespace shop: 'cheap' is not allowed: {LAUNCH_TYPES}"
+    )
+    assert wishes(pod(launch_type="spot"), (wrong,)).market == "spot"
+
+
 LAUNCH_TYPES = "expected on-demand, spot, spot-preferred or dedicated"
 RANGES = "expected IPv4 ranges with spaces between them, like 172.20.0.0/16 192.168.7.0/24"
 TYPE = "expected an instance type like m7i.large, or a pattern like c7* or m*.large"
@@ -113,6 +174,10 @@ TYPE = "expected an instance type like m7i.large, or a pattern like c7* or m*.la
         ("volume_size", "20 GB", "expected a size like 20Gi"),
         ("volume_size", "0", "expected a size like 20Gi"),
         ("volume_size", "-5Gi", "expected a size like 20Gi"),
+        ("healthcheck_healthy_timeout", "90s", "expected a number of seconds, 0 for never"),
+        ("healthcheck_healthy_timeout", "inf", "expected a number of seconds, 0 for never"),
+        ("healthcheck_healthy_timeout", "", "expected a number of seconds, 0 for never"),
+        ("image_overlay_rootfs", "no", "expected true or false"),
         ("private_ip_only", "yes", "expected true or false"),
         ("private_ip_only", "", "expected true or false"),
         (

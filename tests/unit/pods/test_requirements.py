@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kip.model.quantity import GIB, MIB, QuantityError
 from kip.model.requirements import Part, Requirements
 from kip.model.spread import ZoneSpread
-from kip.pods.annotations import InvalidAnnotationError
+from kip.pods.annotations import InvalidAnnotationError, Layer
 from kip.pods.requirements import Known, requirements
 from kip.pods.spread import Neighbour
 
@@ -208,6 +208,27 @@ def test_kinds_of_gpus_by_annotation() -> None:
 def test_dedicated_hardware_is_rented_on_demand() -> None:
     needs = requirements(pod({"pod.elotl.co/launch-type": "dedicated"}, containers=[]))
     assert (needs.market, needs.dedicated) == ("on-demand", True)
+
+
+@pytest.mark.parametrize(
+    ("selector", "inherited", "market", "dedicated"),
+    [
+        ({}, "spot", "spot", False),
+        ({}, "dedicated", "on-demand", True),
+        ({"karpenter.sh/capacity-type": "on-demand"}, "spot", "on-demand", False),
+        ({"karpenter.sh/capacity-type": "spot"}, "dedicated", "spot", False),
+        ({"karpenter.sh/capacity-type": "on-demand"}, "dedicated", "on-demand", True),
+    ],
+)
+def test_what_the_pods_own_labels_say_goes_before_what_it_inherits(
+    selector: dict[str, str], inherited: str, market: str, dedicated: bool
+) -> None:
+    known = Known(defaults=(Layer("namespace shop", {"pod.elotl.co/launch-type": inherited}),))
+    needs = requirements(pod(containers=[], nodeSelector=selector), known)
+    assert (needs.market, needs.dedicated) == (market, dedicated)
+    counts = dedicated or market == inherited
+    expected = (f"pod.elotl.co/launch-type={inherited} of namespace shop",) if counts else ()
+    assert needs.inherited == expected
 
 
 def capacity(operator: str, *values: str, key: str = "karpenter.sh/capacity-type") -> dict[str, Any]:

@@ -322,7 +322,7 @@ def offered(
     """`type zone market` of each offer."""
     found = choose(Requirements(**needs), CATALOGUE, constraints, market=data or MarketData())
     assert isinstance(found, Choice), found
-    return [f"{o.instance_type.name} {o.zone[-1]} {o.market_name}" for o in found.offers]
+    return [f"{o.instance_type.name} {o.zone[-1]} {o.launch_type}" for o in found.offers]
 
 
 SPOT = MarketData(

@@ -114,7 +114,15 @@ def test_spot_prices_differ_by_zone_and_unknown_ones_rank_by_the_on_demand_price
     ]
 
 
-def test_the_price_of_dedicated_hardware_is_not_known() -> None:
+def test_the_price_of_dedicated_hardware_is_known_only_if_it_was_given() -> None:
+    assert prices("on-demand", MarketData(dedicated={"m7i.large": 0.08}), Requirements(dedicated=True))[
+        0
+    ] == (
+        "m7i.large",
+        "abc",
+        0.08,
+        0.08,
+    )
     assert prices("on-demand", MarketData(), Requirements(dedicated=True))[0] == (
         "m6i.large",
         "abc",
