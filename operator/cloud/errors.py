@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from kip.cloud.advice import advice
+
 
 class CloudError(Exception):
     """AWS said no in a way the operator has no better name for. Retry with backoff, show it to people."""
@@ -26,8 +28,8 @@ class CloudError(Exception):
 
     @property
     def summary(self) -> str:
-        """As `str`, but word for word the same each time: for statuses and events, which are written when they change."""
-        return str(self)
+        """For statuses and events: what can be done about it too, and word for word the same each time."""
+        return _advised(CloudError.__str__(self), self)
 
     def __str__(self) -> str:
         origin = ": ".join(filter(None, (self.action, self.code)))
@@ -70,13 +72,20 @@ class NotAuthorized(CloudError):
 
     @property
     def permission(self) -> str:
-        """The IAM permission to ask for, like `ec2:RunInstances`; empty when no AWS call was made."""
-        return f"ec2:{self.action}" if self.action else ""
+        """The IAM permission to ask for, like `ec2:RunInstances`; empty when none is missing.
+
+        AWS names it where it is another than that for the call: `iam:PassRole` for an instance profile.
+        """
+        named = _NAMED_PERMISSION.search(self.message)
+        if named:
+            return named[1]
+        # Other codes say that it is not known who asks, or that the account may not: no policy would help.
+        return f"ec2:{self.action}" if self.action and self.code in _NOT_PERMITTED else ""
 
     @property
     def summary(self) -> str:
         lead = f"not allowed to call {self.permission}: " if self.permission else ""
-        return f"{lead}{super().__str__()}"
+        return _advised(f"{lead}{super().__str__()}", self)
 
     def __str__(self) -> str:
         hint = (
@@ -85,6 +94,11 @@ class NotAuthorized(CloudError):
             else ""
         )
         return f"{self.summary}{hint}"
+
+
+# "User: arn:aws:… is not authorized to perform: iam:PassRole on resource: …"
+_NAMED_PERMISSION = re.compile(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)")
+_NOT_PERMITTED = frozenset(("UnauthorizedOperation", "AccessDenied", "AccessDeniedException", ""))
 
 
 class InvalidRequest(CloudError):
@@ -125,6 +139,7 @@ _BY_CODE: dict[str, type[CloudError]] = {
             "SpotMaxPriceTooLow",
             # "Your requested instance type is not supported in your requested Availability Zone": for us the same.
             "Unsupported",
+            "UnsupportedTenancy",
         ),
         InsufficientCapacity,
     ),
@@ -145,6 +160,7 @@ _BY_CODE: dict[str, type[CloudError]] = {
     ),
     **dict.fromkeys(
         (
+            "InstanceLimitExceeded",
             "VcpuLimitExceeded",
             "MaxSpotInstanceCountExceeded",
             "SpotInstanceCountLimitExceeded",
@@ -206,6 +222,10 @@ def from_code(action: str, code: str, message: str, *, http_status: int = 400) -
     if meaning is None:
         meaning = Unreachable if http_status >= 500 else CloudError
     return meaning(message or code or "no error message", action=action, code=code)
+
+
+def _advised(text: str, error: CloudError) -> str:
+    return "; ".join(filter(None, (text, advice(error.code, error.message))))
 
 
 def _split_encoded_message(message: str) -> tuple[str, str]:

@@ -229,7 +229,7 @@ def _border(action: str) -> Iterator[None]:
         code, message = str(detail.get("Code", "")), str(detail.get("Message", ""))
         raise from_code(action, code, message, http_status=status) from error
     except (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError) as error:
-        raise NotAuthorized(f"no AWS credentials: {error}", action=action) from error
+        raise NotAuthorized(f"no AWS credentials: {error}", action=action, code="NoCredentials") from error
     except (aws.ParamValidationError, aws.NoRegionError, aws.InvalidRegionError) as error:
         raise InvalidRequest(str(error), action=action) from error
     except (aws.BotoCoreError, ResponseParserError, TimeoutError, OSError) as error:

@@ -17,7 +17,11 @@ WITHOUT_EFFECT: Mapping[KeyPath, str] = {
     ): "ignored; Kip keeps its state in Cell objects of the cluster and needs neither etcd nor a volume",
     ("cells", "itzo"): "ignored; cells run containerd and kubelet instead of itzo, see cells.bootImageSpec",
     ("cells", "statusInterval"): "ignored; a pod's status comes from its kubelet as it changes",
-    ("cells", "healthcheck"): "ignored; see cells.connectTimeout and cells.startTimeout",
+    (
+        "cells",
+        "healthcheck",
+    ): "ignored; machines that do not come up: cells.connectTimeout and cells.startTimeout, pods whose machine is out of "
+    "reach: pod.elotl.co/healthcheck-healthy-timeout in cells.defaultAnnotations",
     ("cells", "cellConfig"): "ignored; use cells.cloudInitFile to configure the machine",
     (
         "cells",

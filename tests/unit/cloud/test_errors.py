@@ -60,6 +60,73 @@ def test_each_code_has_its_meaning(code: str, meaning: type[CloudError]) -> None
     assert code in str(error)
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "meaning", "told"),
+    [
+        ("InsufficientInstanceCapacity", "no capacity", InsufficientCapacity, "more types or zones"),
+        ("InsufficientHostCapacity", "no hosts", InsufficientCapacity, "hardware for one account alone"),
+        ("UnfulfillableCapacity", "no capacity", InsufficientCapacity, "more types or zones"),
+        ("Unsupported", "not in that zone", InsufficientCapacity, "does not have this type"),
+        ("UnsupportedTenancy", "not dedicated", InsufficientCapacity, "hardware of one's own"),
+        ("SpotMaxPriceTooLow", "too low", InsufficientCapacity, "spot-preferred"),
+        ("InstanceLimitExceeded", "limit", QuotaExceeded, "Service Quotas"),
+        ("VcpuLimitExceeded", "limit", QuotaExceeded, "quota of vCPUs"),
+        ("MaxSpotInstanceCountExceeded", "limit", QuotaExceeded, "quota of spot instances"),
+        ("InsufficientFreeAddressesInSubnet", "full", SubnetFull, "larger subnets"),
+        ("RequestLimitExceeded", "slow down", Throttled, ""),
+        ("PendingVerification", "wait", NotAuthorized, "verifying the account"),
+        ("OptInRequired", "subscribe", NotAuthorized, "Marketplace"),
+        ("Blocked", "blocked", NotAuthorized, "AWS Support"),
+        ("AuthFailure", "no", NotAuthorized, "credentials"),
+        ("ExpiredToken", "expired", NotAuthorized, "credentials"),
+        ("RequestExpired", "expired", NotAuthorized, "clock"),
+        ("InvalidAMIID.NotFound", "no image", NotFound, "cells.bootImageSpec"),
+        ("InvalidAMIID.Unavailable", "no image", NotFound, "cells.bootImageSpec"),
+        ("InvalidAMIID.Malformed", "no id", InvalidRequest, "cells.bootImageSpec"),
+        ("InvalidGroup.NotFound", "no group", NotFound, "pod.elotl.co/security-groups"),
+        ("InvalidSubnetID.NotFound", "no subnet", NotFound, "cloud.aws.subnetID"),
+        (
+            "InvalidParameterValue",
+            "Value (web) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
+            InvalidRequest,
+            "pod.elotl.co/instance-profile",
+        ),
+        ("InvalidParameterValue", "Invalid value 't9.x' for InstanceType.", InvalidRequest, ""),
+    ],
+)
+def test_people_are_told_what_they_can_do(
+    code: str, message: str, meaning: type[CloudError], told: str
+) -> None:
+    error = from_code("RunInstances", code, message)
+    assert type(error) is meaning
+    plain = f"{message} (RunInstances: {code})"
+    if told:
+        lead, _, advice = error.summary.partition("; ")
+        assert lead == plain
+        assert told in advice
+    else:
+        assert error.summary == plain
+
+
+def test_the_permission_that_is_missing_may_be_another_than_the_calls() -> None:
+    error = from_code(
+        "RunInstances",
+        "UnauthorizedOperation",
+        "You are not authorized to perform this operation. User: arn:aws:sts::1:assumed-role/kip/x is not authorized to "
+        "perform: iam:PassRole on resource: arn:aws:iam::1:role/web because no identity-based policy allows the "
+        "iam:PassRole action. Encoded authorization failure message: AbC-123",
+    )
+    assert isinstance(error, NotAuthorized)
+    assert error.permission == "iam:PassRole"
+    assert error.summary.startswith("not allowed to call iam:PassRole: ")
+
+
+def test_unknown_credentials_lack_no_permission() -> None:
+    error = from_code("RunInstances", "ExpiredToken", "The token has expired")
+    assert isinstance(error, NotAuthorized)
+    assert error.permission == ""
+
+
 def test_an_unknown_server_error_may_have_taken_effect() -> None:
     assert type(from_code("RunInstances", "SomethingNobodyKnows", "", http_status=502)) is Unreachable
 

@@ -77,7 +77,8 @@ def test_a_file_of_the_first_kip(write: Callable[[str], Path]) -> None:
         "line 29: cells.standbyCells: checked, but without effect: this version keeps no standby cells",
         "line 39: cells.itzo: ignored; cells run containerd and kubelet instead of itzo, see cells.bootImageSpec",
         "line 42: cells.statusInterval: ignored; a pod's status comes from its kubelet as it changes",
-        "line 43: cells.healthcheck: ignored; see cells.connectTimeout and cells.startTimeout",
+        "line 43: cells.healthcheck: ignored; machines that do not come up: cells.connectTimeout and cells.startTimeout, "
+        "pods whose machine is out of reach: pod.elotl.co/healthcheck-healthy-timeout in cells.defaultAnnotations",
         "line 46: cells.useCloudParameterStore: ignored; user data holds no secret that would have to be kept "
         "elsewhere",
         "line 47: cells.cellConfig: ignored; use cells.cloudInitFile to configure the machine",
