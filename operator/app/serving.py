@@ -43,6 +43,8 @@ from kip.cells.services import ServiceRules
 from kip.cells.settings import CellSettings
 from kip.cells.site import SiteOptions, Sites, Variant
 from kip.cells.stages import Tools
+from kip.cells.tagger import Tagger
+from kip.cells.tags import PodTags
 from kip.cells.terminate import Terminate
 from kip.cloud import instance_data
 from kip.cloud.base import ImageSpec
@@ -155,6 +157,7 @@ class NodeServing:
         )
         self._fleet = Fleet(self._compute, clock, tags=self._tags)
         called = f"Kip cell {settings.cells.nametag or around.cluster.name}/{node_name}"
+        self._pod_tags = PodTags(called, settings.cells.nametag)
         self._launcher = Launcher(
             self._compute,
             clock,
@@ -177,6 +180,9 @@ class NodeServing:
             limit_bytes=settings.cells.kept_logs.max_size,
         )
         self._queue = WorkQueue(self._lifecycle().reconcile, clock, on_result=around.metrics.reconciled)
+        self._tagger = Tagger(
+            self._compute, self._fleet, self._cells, self._pods, clock, wanted=self._pod_tags
+        )
         self._sweeper = Sweeper(
             self._fleet, self._cells, clock, mark=self._queue.mark, abandon=self._routes.abandon
         )
@@ -262,6 +268,7 @@ class NodeServing:
             "sweep": self._sweeper.run(),
             "site": self._sites.run(),
             "cloud routes": self._routes.run(),
+            "tags": self._tagger.run(),
             "services": self._rules.run(self._links.push_services),
             "kept logs": self._sweep_logs(),
         }
@@ -371,7 +378,7 @@ class NodeServing:
             tools,
             self._pods,
             admit=Admit(tools, self._planner, self._refusal),
-            launch=Launch(tools, self._launcher, self._planner),
+            launch=Launch(tools, self._launcher, self._planner, self._pod_tags),
             connect=Connect(tools),
             serve=Serve(tools),
             routes=Routes(tools, self._routes, self._network),

@@ -65,6 +65,10 @@ class Fleet:
         self._instances[instance.id] = self._news[instance.id] = instance
         self._unknown.pop(instance.id, None)
 
+    def instance(self, cell: Cell) -> Instance | None:
+        """The cell's instance as EC2 last told of it; None if it has not."""
+        return self._instances.get(cell.instance_id or "")
+
     def why_gone(self, cell: Cell) -> str | None:
         """Why nothing runs on the cell's instance any more; None while something may.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -68,8 +69,16 @@ class Planner(Protocol):
 class Launch:
     """→ Launched."""
 
-    def __init__(self, tools: Tools, launcher: Launcher, planner: Planner) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        launcher: Launcher,
+        planner: Planner,
+        tags: Callable[[Pod], Mapping[str, str]] = lambda pod: {},
+    ) -> None:
+        """`tags` are what an instance should say of its pod (kip.cells.tags)."""
         self._tools = tools
+        self._tags = tags
         self._launcher = launcher
         self._planner = planner
 
@@ -100,9 +109,9 @@ class Launch:
         tools.observe("launch_requested", since_created_s(pod, tools.clock))
         refused: list[tuple[LaunchSpec, CloudError]] = []
         for spec in specs:
-            cell, answer = await self._ask(cell, spec)
+            cell, answer = await self._ask(cell, pod, spec)
             if isinstance(answer, Instance):
-                return await self._launched(cell, pod, answer)
+                return await self._launched(cell, pod, answer, _why(spec, refused))
             if answer is not None:
                 if self._judge(cell, answer).then is not Then.NEXT_OFFER:
                     return await self._after(cell, pod, spec, answer)
@@ -115,7 +124,7 @@ class Launch:
         last = refused[-1][1]
         return await self._resting(cell, pod, last, rest_s(last), _all_refused(refused))
 
-    async def _ask(self, cell: Cell, spec: LaunchSpec) -> tuple[Cell, Instance | CloudError | None]:
+    async def _ask(self, cell: Cell, pod: Pod, spec: LaunchSpec) -> tuple[Cell, Instance | CloudError | None]:
         """One offer, for ever fewer cells at once while EC2 refuses them as a whole.
 
         Returns the instance, or what speaks against the offer; None if it went to others, or was refused to others.
@@ -123,7 +132,7 @@ class Launch:
         error: CloudError | None = None
         while not self._planner.left_out(spec):
             try:
-                return await self._launcher.launch(cell, spec)
+                return await self._launcher.launch(cell, spec, self._tags(pod))
             except LaunchFailed as failed:
                 cell, error = failed.cell, _of_ec2(failed)
             verdict = self._judge(cell, error)
@@ -170,7 +179,8 @@ class Launch:
         log.warning("no machine", cell=cell.name, error=str(error), retry_s=delay_s)
         return await self._refused(cell, pod, error.reason, message, delay_s)
 
-    async def _launched(self, cell: Cell, pod: Pod, instance: Instance) -> Step:
+    async def _launched(self, cell: Cell, pod: Pod, instance: Instance, why: str = "") -> Step:
+        """`why` is how the machine was chosen; a process that finds a launch of another one does not know it."""
         tools = self._tools
         now = tools.clock.now()
         tools.fleet.note(instance)
@@ -190,7 +200,8 @@ class Launch:
         await tools.report.solved(pod)
         what = f"{instance.launch_type} instance {instance.id} ({instance.instance_type}, {instance.zone})"
         price = f", ${cell.price} an hour" if cell.price else ""
-        await tools.report.progress(pod, "CellLaunched", f"launched {what}{price}")
+        told = "; ".join(filter(None, (f"launched {what}{price}", why)))
+        await tools.report.progress(pod, "CellLaunched", told)
         return cell, DONE
 
     async def _refused(self, cell: Cell, pod: Pod, reason: str, message: str, delay_s: float) -> Step:
@@ -213,7 +224,15 @@ def _of_ec2(failed: LaunchFailed) -> CloudError:
     return failed.error
 
 
+def _why(spec: LaunchSpec, refused: list[tuple[LaunchSpec, CloudError]]) -> str:
+    """How this offer was come to, for people."""
+    return "; ".join(filter(None, (spec.why, f"refused were {_tried(refused)}" if refused else "")))
+
+
+def _tried(refused: list[tuple[LaunchSpec, CloudError]]) -> str:
+    return "; ".join(f"{spec}: {error.code or error.reason}" for spec, error in refused)
+
+
 def _all_refused(refused: list[tuple[LaunchSpec, CloudError]]) -> str:
     """For people: what was tried, in the words of AWS for the last one."""
-    tried = "; ".join(f"{spec}: {error.code or error.reason}" for spec, error in refused)
-    return f"{refused[-1][1].summary}; tried were {tried}"
+    return f"{refused[-1][1].summary}; tried were {_tried(refused)}"

@@ -17,6 +17,7 @@ import structlog
 from kip.cells.batchsize import BatchSizes
 from kip.cells.refusal import smaller_helps
 from kip.cells.spec import LaunchSpec
+from kip.cells.tags import in_common
 from kip.cloud.base import Compute, Instance
 from kip.cloud.errors import CloudError, Throttled, TokenConflict, Unreachable
 from kip.kube.errors import KubeError
@@ -32,6 +33,7 @@ LONGEST_WINDOW_S = 0.35
 # While EC2's bucket of calls is empty, waiting costs nothing and every cell that joins saves a call: each call for a few
 # cells would keep those after it waiting. Bounded, because launches of other kinds take their turns too.
 LONGEST_FOR_A_TURN_S = 5.0
+NO_TAGS: Mapping[str, str] = {}
 # EC2's code for a token that comes back with other parameters: so it was used, and there are instances.
 _MISMATCH = "IdempotentParameterMismatch"
 
@@ -57,6 +59,7 @@ class Found:
 @dataclass
 class _Waiting:
     cell: Cell
+    tags: Mapping[str, str]
     answer: asyncio.Future[tuple[Cell, Instance | None]]
 
 
@@ -76,13 +79,13 @@ class Launcher:
         longest_s: float = LONGEST_WINDOW_S,
     ) -> None:
         """`save` writes a Cell; `holders` are the UIDs of those whose intent has a client token; `tags` say whose the
-        instances are; `called` is their Name in EC2's console."""
+        instances are; `called` is the Name in EC2's console of those that are launched for several pods."""
         self._compute = compute
         self._clock = clock
         self._save = save
         self._holders = holders
         self._tags = dict(tags)
-        self._shown_tags = {**tags, names.TAG_NAME: called}
+        self._called = called
         self._sizes = BatchSizes()
         self._trying = asyncio.Lock()
         self._idle_s = idle_s
@@ -91,12 +94,15 @@ class Launcher:
         self._calls: dict[str, asyncio.Task[tuple[Instance, ...]]] = {}
         self._windows: set[asyncio.Task[None]] = set()
 
-    async def launch(self, cell: Cell, spec: LaunchSpec) -> tuple[Cell, Instance | None]:
+    async def launch(
+        self, cell: Cell, spec: LaunchSpec, tags: Mapping[str, str] = NO_TAGS
+    ) -> tuple[Cell, Instance | None]:
         """A new machine for this cell: the Cell with its intent, and the instance (None if EC2 gave fewer than asked).
 
+        One call has one set of tags: of `tags` the instance gets those that all cells of its batch have in common.
         Raises LaunchFailed.
         """
-        waiting = _Waiting(cell, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(cell, tags, asyncio.get_running_loop().create_future())
         group = self._groups.setdefault(spec, [])
         group.append(waiting)
         if len(group) == 1:
@@ -117,7 +123,7 @@ class Launcher:
         another way, or it was, and its instances can be found.
         """
         intent = cell.intent
-        if intent is None or self._digest(spec) != intent.parameters_sha256:
+        if intent is None or self._digest(spec, intent.tags) != intent.parameters_sha256:
             return False
         return len({cell.uid, *self._holders(intent.client_token)}) >= intent.count
 
@@ -244,7 +250,8 @@ class Launcher:
 
     def _intents(self, batch: list[_Waiting], spec: LaunchSpec) -> list[Intent]:
         cells = [(w.cell.uid, w.cell.launches + 1) for w in batch]
-        digest = self._digest(spec)
+        tags = in_common(w.tags for w in batch)
+        digest = self._digest(spec, tags)
         token = names.client_token(cells=cells, parameters=digest)
         return [
             Intent(
@@ -258,13 +265,18 @@ class Launcher:
                 market=spec.launch_type,
                 image_id=spec.image_id,
                 parameters_sha256=digest,
+                tags=tags,
                 requested_at=self._clock.now(),
             )
             for index, waiting in enumerate(batch)
         ]
 
-    def _digest(self, spec: LaunchSpec) -> str:
-        return spec.digest(self._shown_tags)
+    def _digest(self, spec: LaunchSpec, tags: Mapping[str, str]) -> str:
+        return spec.digest(self._launch_tags(tags))
+
+    def _launch_tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Whose it is goes over what it is for."""
+        return {names.TAG_NAME: self._called, **tags, **self._tags}
 
     async def _call(self, intent: Intent, spec: LaunchSpec) -> tuple[Instance, ...]:
         """One call in flight for each token: cells that resume the same launch share its answer."""
@@ -278,7 +290,8 @@ class Launcher:
         return await asyncio.shield(task)
 
     async def _run_instances(self, intent: Intent, spec: LaunchSpec) -> tuple[Instance, ...]:
-        tags = {**self._shown_tags, names.TAG_LAUNCH: intent.client_token}
+        # Of the intent, not of the pods: their labels may have changed, and a token is good for the same call only.
+        tags = {**self._launch_tags(intent.tags), names.TAG_LAUNCH: intent.client_token}
         request = spec.request(client_token=intent.client_token, count=intent.count, tags=tags)
         try:
             instances = await self._compute.launch(request)

@@ -93,14 +93,10 @@ class SelectingPlanner:
         site = await self._sites.current()
         subnets = _by_zone(site, self._unavailable.subnets())
         choice = self._choose(needs, site, tuple(subnets))
-        log.debug("chose", pod=pod["metadata"]["name"], choice=str(choice))
-        return tuple([await self._spec(needs, offer, site, subnets[offer.zone]) for offer in choice.offers])
-
-    async def explain(self, pod: Pod) -> str:
-        """The choice for this pod in a sentence for its events; raises NoOffer, CloudError."""
-        site = await self._sites.current()
-        zones = tuple(_by_zone(site, self._unavailable.subnets()))
-        return str(self._choose(self._requirements(pod), site, zones))
+        why = str(choice)
+        log.debug("chose", pod=pod["metadata"]["name"], choice=why)
+        specs = [await self._spec(needs, offer, site, subnets[offer.zone]) for offer in choice.offers]
+        return tuple(replace(spec, why=why) for spec in specs)
 
     def _choose(self, needs: Requirements, site: Site, zones: tuple[str, ...]) -> Choice:
         options = self._options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kip.cloud.base import LaunchRequest, Market
 from kip.model.requirements import LaunchType
@@ -27,6 +27,8 @@ class LaunchSpec:
     associate_public_ip: bool | None = None
     hop_limit: int = 1
     dedicated: bool = False
+    why: str = field(default="", compare=False)
+    """How it was chosen, for people; no part of the request."""
 
     def __str__(self) -> str:
         return f"{self.instance_type} in {self.zone}, {self.launch_type}"

@@ -224,6 +224,15 @@ class Compute(Protocol):
         """End instances. Unknown and already terminated ids are fine; one that AWS refuses to end keeps back no other."""
         ...
 
+    async def tag(self, ids: Collection[str], tags: Mapping[str, str]) -> None:
+        """Put these tags on instances, over those of the same key; at most 1000 at once.
+
+        Raises:
+            CloudError: also when EC2 does not know one of them, or not yet; then none is tagged.
+            NotAuthorized: the permission may well be missing, nothing depends on it.
+        """
+        ...
+
 
 class Images(Protocol):
     """Machine images."""

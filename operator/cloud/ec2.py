@@ -10,7 +10,7 @@ from typing import Any
 from kip.cloud.base import ALL_STATES, Instance, InstanceState, LaunchRequest
 from kip.cloud.batching import Batcher, Windows
 from kip.cloud.errors import CloudError, InvalidRequest, NotFound, Throttled, TokenConflict, Unreachable
-from kip.cloud.ratelimit import RUN_INSTANCES, Rate, TokenBucket
+from kip.cloud.ratelimit import CREATE_TAGS, RUN_INSTANCES, Rate, TokenBucket
 from kip.cloud.sdk import Answer, Ec2Sdk, filters
 
 #: TerminateInstances takes up to 1000 ids, but AWS asks for fewer to avoid time-outs; Karpenter uses 500.
@@ -40,6 +40,7 @@ class Ec2Compute:
     ) -> None:
         self._sdk = sdk
         self._launches = TokenBucket(launches)
+        self._tags = TokenBucket(CREATE_TAGS)
         self._refused: set[str] = set()
         self._terminating: Batcher[str, CloudError | None] = Batcher(self._terminate_batch, terminate)
         self._describing: Batcher[str, Instance | None] = Batcher(self._describe_batch, describe)
@@ -71,6 +72,13 @@ class Ec2Compute:
 
     async def terminate(self, ids: Collection[str]) -> None:
         await self._terminating.submit(ids)
+
+    async def tag(self, ids: Collection[str], tags: Mapping[str, str]) -> None:
+        if not ids or not tags:
+            return
+        await self._tags.take()
+        listed = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+        await self._sdk.create_tags(list(ids), listed)
 
     async def close(self) -> None:
         """Cancel calls that still wait for their batch."""

@@ -164,6 +164,19 @@ class FakeCloud:
                 code="OperationNotPermitted",
             )
 
+    async def tag(self, ids: Collection[str], tags: Mapping[str, str]) -> None:
+        after = await self._enter("CreateTags", (tuple(ids), dict(tags)))
+        if unknown := [id_ for id_ in ids if id_ not in self._instances]:
+            raise NotFound(
+                f"The ID '{unknown[0]}' does not exist",
+                action="CreateTags",
+                code="InvalidInstanceID.NotFound",
+            )
+        for id_ in ids:
+            known = self._instances[id_]
+            self._instances[id_] = replace(known, tags={**known.tags, **tags})
+        _raise(after)
+
     # Images
 
     async def find(self, spec: ImageSpec) -> Image:

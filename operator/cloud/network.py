@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from kip.cloud.base import DEFAULT_VPC, SecurityGroup, Subnet
-from kip.cloud.errors import CloudError, NotFound
+from kip.cloud.errors import NotFound
 from kip.cloud.sdk import Answer, Ec2Sdk, filters
 from kip.cloud.securitygroup import CellSecurityGroups
 

@@ -22,6 +22,8 @@ class Rate:
 
 #: AWS's documented defaults for RunInstances calls.
 RUN_INSTANCES = Rate(burst=5, per_second=2.0)
+#: Half of AWS's documented 100 and 10 a second: others of the account tag too, and nobody waits for ours.
+CREATE_TAGS = Rate(burst=50, per_second=5.0)
 
 
 class TokenBucket:

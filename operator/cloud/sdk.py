@@ -79,6 +79,10 @@ class Ec2Sdk:
             "TerminateInstances", self._client.terminate_instances(InstanceIds=instance_ids)
         )
 
+    async def create_tags(self, resource_ids: list[str], tags: list[Answer]) -> Answer:
+        self._check("CreateTags")
+        return await self._call("CreateTags", self._client.create_tags(Resources=resource_ids, Tags=tags))
+
     async def describe_instances(self, filters: list[Answer]) -> list[Answer]:
         reservations = await self._all_pages(
             "DescribeInstances", "describe_instances", "Reservations", filters

@@ -51,6 +51,8 @@ class Intent:
     image_id: str
     parameters_sha256: str
     requested_at: datetime
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What the cells of the batch have in common beyond whose they are: the call is repeated with the same ones."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -65,6 +67,8 @@ class Intent:
             "imageID": self.image_id,
             "parametersHash": self.parameters_sha256,
             "requestedAt": to_rfc3339(self.requested_at),
+            # A list, because a merge patch replaces it as a whole: of a mapping it would keep the former intent's keys.
+            "tags": [{"key": key, "value": value} for key, value in sorted(self.tags.items())],
         }
 
     @classmethod
@@ -82,6 +86,7 @@ class Intent:
             image_id=d["imageID"],
             parameters_sha256=d["parametersHash"],
             requested_at=from_rfc3339(d["requestedAt"]),
+            tags={tag["key"]: tag["value"] for tag in d.get("tags") or ()},
         )
 
 

@@ -19,6 +19,9 @@ TAG_LAUNCH = f"{GROUP}/launch"
 TAG_NAME = "Name"
 # What a thing with the cluster's tag is for, where the cluster may have several of its kind.
 TAG_PURPOSE = f"{GROUP}/purpose"
+# As the first Kip had them: reports on costs go by them.
+TAG_NAMESPACE = "KipNamespace"
+TAG_NAMETAG = "KipNametag"
 
 
 def cell_name(pod_uid: str) -> str:

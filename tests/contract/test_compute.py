@@ -245,6 +245,19 @@ async def test_describe_ids_leaves_out_what_is_unknown(cloud: Cloud) -> None:
     assert await cloud.compute.describe_ids([]) == []
 
 
+async def test_tags_are_added_and_replaced(cloud: Cloud) -> None:
+    request = await cloud.request(count=2)
+    launched = await cloud.compute.launch(request)
+    ids = [i.id for i in launched]
+    await cloud.compute.tag(ids, {"team": "shop"})
+    await cloud.compute.tag(ids[:1], {"team": "stock", "Name": "one"})
+    one, other = await cloud.compute.describe_ids(ids)
+    assert one.tags == {**request.tags, "team": "stock", "Name": "one"}
+    assert other.tags == {**request.tags, "team": "shop"}
+    with pytest.raises(CloudError):
+        await cloud.compute.tag([UNKNOWN_INSTANCE, ids[0]], {"team": "none"})
+
+
 async def test_terminate_is_final_and_can_be_repeated(cloud: Cloud) -> None:
     launched = await cloud.compute.launch(await cloud.request(count=2))
     ids = [i.id for i in launched]

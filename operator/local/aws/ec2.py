@@ -82,6 +82,13 @@ class LocalEC2Response(NetworkCalls):
             raise EC2ClientError("InvalidInstanceID.NotFound", f"The instance {does.format(names)} not exist")
         return super().terminate_instances()
 
+    def create_tags(self) -> ActionResult:
+        """moto tags instances that there are not."""
+        for id_ in self._get_param("Resources", []):
+            if id_.startswith("i-") and self.account.instance(id_) is None:
+                raise EC2ClientError("InvalidInstanceID.NotFound", f"The instance ID '{id_}' does not exist")
+        return super().create_tags()
+
     def _repeat(self, launch: Launch, used_for: str) -> ActionResult:
         """The answer to a token that was used before.
 

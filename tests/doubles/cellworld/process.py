@@ -34,6 +34,7 @@ from kip.cells.services import ServiceRules, Supply
 from kip.cells.settings import CellSettings
 from kip.cells.site import SiteOptions, Sites
 from kip.cells.stages import Tools
+from kip.cells.tags import PodTags
 from kip.cells.terminate import Terminate
 from kip.cloud.base import ALL_STATES, Instance, InstanceState, LaunchRequest
 from kip.cloud.fake import FakeCloud
@@ -151,6 +152,9 @@ class MortalCompute:
 
     async def terminate(self, ids: Collection[str]) -> None:
         await self._mortal.step("TerminateInstances", lambda: self._inner.terminate(ids))
+
+    async def tag(self, ids: Collection[str], tags: Mapping[str, str]) -> None:
+        await self._mortal.step("CreateTags", lambda: self._inner.tag(ids, tags))
 
     def _visible(self, instances: list[Instance]) -> list[Instance]:
         now = self._clock.now()
@@ -419,7 +423,7 @@ class Process:
             self.tools,
             self.pods,
             admit=Admit(self.tools, planner, lambda pod: None),
-            launch=Launch(self.tools, self.launcher, planner),
+            launch=Launch(self.tools, self.launcher, planner, PodTags("Kip cell")),
             connect=Connect(self.tools),
             serve=Serve(self.tools),
             routes=Routes(self.tools, self.routes, cloud),

@@ -249,6 +249,7 @@ def test_everything_that_the_operator_knows_of_a_cell_is_kept(kubectl: Kubectl, 
         image_id="ami-1",
         parameters_sha256="0" * 32,
         requested_at=now,
+        tags={"app": "web", "Name": "Kip cell"},
     )
     known = replace(
         found,

@@ -105,6 +105,41 @@ async def test_equal_launches_share_one_call_and_each_cell_gets_its_own_instance
         assert cell.intent.count == 20
 
 
+async def test_a_batch_is_tagged_with_what_its_cells_have_in_common(world):
+    spec = await world.spec()
+    tags = [{"app": "web", "Name": f"web-{i}"} for i in range(2)]
+    tasks = [asyncio.create_task(world.launcher.launch(a_cell(f"u{i}"), spec, tags[i])) for i in range(2)]
+    await world.clock.advance(2)
+    for cell, instance in await asyncio.gather(*tasks):
+        launch = {names.TAG_LAUNCH: cell.intent.client_token}
+        assert instance.tags == {**TAGS, **launch, "Name": "Kip cell", "app": "web"}
+        assert cell.intent.tags == {"app": "web"}
+
+
+async def test_a_single_cell_has_all_its_tags_at_once_but_not_over_kips_own(world):
+    spec = await world.spec()
+    tags = {"Name": "web-0", names.TAG_CLUSTER: "somebody else's"}
+    task = asyncio.create_task(world.launcher.launch(a_cell("u"), spec, tags))
+    await world.clock.advance(2)
+    _, instance = await task
+    assert (instance.tags["Name"], instance.tags[names.TAG_CLUSTER]) == ("web-0", "c")
+
+
+async def test_a_repeated_call_has_the_tags_of_its_intent_whatever_the_labels_are_by_now(world):
+    spec = await world.spec()
+    world.cloud.fail("RunInstances", Unreachable("lost"), after=True)
+    task = asyncio.create_task(world.launcher.launch(a_cell("u"), spec, {"app": "web", "a": "1"}))
+    await world.clock.advance(2)
+    with pytest.raises(LaunchFailed):
+        await task
+    written = world.written["kip-u"]
+    read = replace(written, intent=type(written.intent).from_dict(written.intent.to_dict()))
+    found = await world.restart().resume(read, spec)
+    assert found.sure
+    assert found.instance.tags["app"] == "web"
+    assert len(world.cloud.all()) == 1
+
+
 async def test_what_differs_in_anything_is_launched_apart(world):
     one, other = await world.spec(), await world.spec(instance_type="m5.large")
     answers = await world.launch((a_cell("a"), one), (a_cell("b"), other), (a_cell("c"), one))

@@ -8,7 +8,14 @@ import pytest
 from cellworld.scenarios import SCENARIOS
 
 from kip.cells.repository import CELLS_PATH
-from kip.cloud.errors import NotAuthorized, SubnetFull, Throttled, TokenConflict, Unreachable
+from kip.cloud.errors import (
+    InsufficientCapacity,
+    NotAuthorized,
+    SubnetFull,
+    Throttled,
+    TokenConflict,
+    Unreachable,
+)
 
 
 def writes_since(world, number: int) -> list[str]:
@@ -120,6 +127,22 @@ async def test_a_connection_lost_while_a_pod_waits_for_gpus_is_made_again(world)
     machine.devices["nvidia.com/gpu"] = 2
     await world.until("running", lambda: world.serving("train"), seconds=15)
     assert [instance.id for instance in world.live()] == [machine.instance_id]
+
+
+async def test_the_pod_is_told_which_machine_was_chosen_and_why(world):
+    world.cloud.fail("RunInstances", InsufficientCapacity("none", code="InsufficientInstanceCapacity"))
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    [told] = await world.events("CellLaunched")
+    launched, chose, *_, refused = told["message"].split("; ")
+    assert launched.startswith("launched on-demand instance i-")
+    assert chose.startswith("chose ")
+    assert "types fit" in told["message"]
+    assert "best 3: " in told["message"]
+    assert refused.startswith("refused were ")
+    assert refused.endswith(": InsufficientInstanceCapacity")
+    assert world.live()[0].tags["KipNamespace"] == "shop"
 
 
 async def test_cells_that_are_fine_cost_nothing(world):

@@ -89,7 +89,8 @@ async def test_spot_prices_decide_once_they_are_known() -> None:
     first, *others = await subject.plan(pod("spot"))
     assert (first.instance_type, first.zone, first.market) == ("r7i.large", "us-east-1b", "spot")
     assert {spec.market for spec in others} == {"spot"}
-    assert "chose r7i.large in us-east-1b, spot $0.001/h" in await subject.explain(pod("spot"))
+    assert first.why.startswith("chose r7i.large in us-east-1b, spot $0.001/h; ")
+    assert {spec.why for spec in others} == {first.why}
 
 
 async def test_spot_preferred_has_on_demand_in_the_same_go() -> None:

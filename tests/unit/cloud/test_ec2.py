@@ -78,6 +78,7 @@ def test_a_launch_with_everything() -> None:
         instance_profile="cells",
         associate_public_ip=True,
         hop_limit=2,
+        dedicated=True,
         secondary_private_ips=0,
     )
     parameters = run_instances_parameters(request)
@@ -89,6 +90,7 @@ def test_a_launch_with_everything() -> None:
     assert parameters["InstanceMarketOptions"]["MarketType"] == "spot"
     assert parameters["InstanceMarketOptions"]["SpotOptions"]["SpotInstanceType"] == "one-time"
     assert parameters["MetadataOptions"]["HttpPutResponseHopLimit"] == 2
+    assert parameters["Placement"] == {"Tenancy": "dedicated"}
     (interface,) = parameters["NetworkInterfaces"]
     assert interface["AssociatePublicIpAddress"] is True
     assert "SecondaryPrivateIpAddressCount" not in interface

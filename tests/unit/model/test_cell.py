@@ -49,6 +49,7 @@ def full() -> Cell:
         image_id="ami-1",
         parameters_sha256="0" * 32,
         requested_at=NOW,
+        tags={"app": "web", "Name": "Kip cell"},
     )
     cell = replace(
         fresh(),
