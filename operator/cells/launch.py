@@ -14,7 +14,7 @@ from kip.cells.relaunch import retry_delay_s
 from kip.cells.spec import LaunchSpec
 from kip.cells.stages import Pod, Step, Tools, since_created_s
 from kip.cloud.base import Instance
-from kip.cloud.errors import CloudError
+from kip.cloud.errors import CloudError, InvalidRequest, NotAuthorized, NotFound
 from kip.model.cell import LAUNCHED, Cell, Intent
 from kip.model.outcome import DONE, Wait
 from kip.model.requirements import LaunchType
@@ -172,7 +172,7 @@ class Launch:
             return cell, Wait(_AT_ONCE_S, "trying the next offer")
         if not verdict.rest_s:
             return cell, Wait(_AT_ONCE_S, "asking for fewer at once")
-        return await self._resting(cell, pod, error, verdict.rest_s, error.summary)
+        return await self._resting(cell, pod, error, verdict.rest_s, _blamed(error, spec))
 
     async def _resting(self, cell: Cell, pod: Pod, error: CloudError, delay_s: float, message: str) -> Step:
         self._tools.rests.begin(cell.name, delay_s)
@@ -227,6 +227,14 @@ def _of_ec2(failed: LaunchFailed) -> CloudError:
 def _why(spec: LaunchSpec, refused: list[tuple[LaunchSpec, CloudError]]) -> str:
     """How this offer was come to, for people."""
     return "; ".join(filter(None, (spec.why, f"refused were {_tried(refused)}" if refused else "")))
+
+
+def _blamed(error: CloudError, spec: LaunchSpec | None) -> str:
+    """What is wrong with a request may be nothing that the pod's owner has ever written."""
+    wrong = isinstance(error, (InvalidRequest, NotFound, NotAuthorized))
+    if not wrong or spec is None or not spec.inherited:
+        return error.summary
+    return f"{error.summary} (not the pod's own: {'; '.join(spec.inherited)})"
 
 
 def _tried(refused: list[tuple[LaunchSpec, CloudError]]) -> str:

@@ -212,6 +212,7 @@ class SelectingPlanner:
             associate_public_ip=False if private else None,
             hop_limit=_HOPS_OF_A_POD if profile else _HOPS_OF_A_CELL,
             dedicated=offer.dedicated,
+            inherited=needs.inherited,
         )
 
 

@@ -29,6 +29,8 @@ class LaunchSpec:
     dedicated: bool = False
     why: str = field(default="", compare=False)
     """How it was chosen, for people; no part of the request."""
+    inherited: tuple[str, ...] = field(default=(), compare=False)
+    """What of it the pod has not asked for itself, and whose wish that was, for people."""
 
     def __str__(self) -> str:
         return f"{self.instance_type} in {self.zone}, {self.launch_type}"

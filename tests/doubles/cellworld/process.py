@@ -50,7 +50,8 @@ from kip.model.cell import Cell
 from kip.model.clock import Clock
 from kip.node.keeper import NodeKeeper
 from kip.node.object import HEALTHY, NodeOptions
-from kip.pods.annotations import healthy_timeout_s
+from kip.pods.annotations import Layer, healthy_timeout_s
+from kip.pods.requirements import Known
 from kip.tunnel.errors import HostKeyMismatch
 
 CLUSTER = "test"
@@ -376,6 +377,7 @@ class Process:
             rules=ServiceRules(list, list, clock),
             changed=self._mark,
         )
+        self.defaults: tuple[Layer, ...] = ()
         self.observed: list[str] = []
         self.results: list[str] = []
         self.routes = RouteKeeper(
@@ -418,6 +420,7 @@ class Process:
             sites,
             UnavailableOfferings(clock=self.clock),
             PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0),
+            known=lambda pod: Known(defaults=self.defaults),
         )
         self.lifecycle = Lifecycle(
             self.tools,

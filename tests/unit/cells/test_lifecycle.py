@@ -16,6 +16,7 @@ from kip.cloud.errors import (
     TokenConflict,
     Unreachable,
 )
+from kip.pods.annotations import Layer
 
 
 def writes_since(world, number: int) -> list[str]:
@@ -577,6 +578,19 @@ async def test_a_pod_on_hardware_of_its_own_says_so(world):
     )
     assert "pricePerHour" not in cell["status"], "never a price that is made up"
     assert world.live()[0].dedicated
+
+
+async def test_what_a_pod_inherits_is_named_when_ec2_refuses_it(world):
+    world.begin()
+    world.process.defaults = (Layer("namespace shop", {"pod.elotl.co/security-groups": "sg-0none"}),)
+    await world.pod("web")
+    await world.let_pass(5)
+    pod = await world.get("web")
+    assert pod["status"]["reason"] == "NotFound"
+    assert "annotation pod.elotl.co/security-groups" in pod["status"]["message"]
+    assert pod["status"]["message"].endswith(
+        "(not the pod's own: pod.elotl.co/security-groups=sg-0none of namespace shop)"
+    )
 
 
 async def test_a_short_loss_is_not_worth_a_write(world):
