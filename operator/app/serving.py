@@ -381,7 +381,7 @@ class NodeServing:
             launch=Launch(tools, self._launcher, self._planner, self._pod_tags),
             connect=Connect(tools),
             serve=Serve(tools),
-            routes=Routes(tools, self._routes, self._network),
+            routes=Routes(tools, self._routes, self._network, defaults=self._defaults.of),
             drain=Drain(tools, keeper),
             terminate=Terminate(tools, self._launcher, self._routes),
             may_write=self._may_write,

@@ -7,6 +7,7 @@ stays the cell's own until its end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from kip.cells.rest import Rests
@@ -16,7 +17,7 @@ from kip.cloud.base import Network
 from kip.cloud.errors import CloudError
 from kip.model.cell import ROUTED, Cell, CloudRoutes
 from kip.model.outcome import DONE, Wait
-from kip.pods.annotations import InvalidAnnotationError, wishes
+from kip.pods.annotations import InvalidAnnotationError, Layer, wishes
 
 # AWS could not be asked. What a round could not do is tried again by the keeper, which tells when that ends otherwise.
 _AGAIN_S = 15.0
@@ -32,15 +33,24 @@ _TOO_OLD = (
 class Routes:
     """Serving → Routed, for a pod that wants routes; kept up to date with its annotation."""
 
-    def __init__(self, tools: Tools, keeper: RouteKeeper, network: Network) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        keeper: RouteKeeper,
+        network: Network,
+        *,
+        defaults: Callable[[Pod], tuple[Layer, ...]] = lambda pod: (),
+    ) -> None:
+        """`defaults` are the annotations that count for a pod which has none of the same name."""
         self._tools = tools
+        self._defaults = defaults
         self._keeper = keeper
         self._network = network
         self._rests = Rests(tools.clock)
 
     async def __call__(self, cell: Cell, pod: Pod) -> Step:
         try:
-            wanted = wishes(pod).cloud_routes
+            wanted = wishes(pod, self._defaults(pod)).cloud_routes
         except InvalidAnnotationError as error:
             # Changed since the pod was accepted. What was wanted before stays.
             await self._tools.report.warning(pod, "InvalidAnnotation", str(error))

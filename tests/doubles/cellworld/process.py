@@ -358,6 +358,8 @@ class Process:
         self.mortal = Mortal(crash)
         self.sessions: dict[Path, Session] = {}
         self.may_write = True
+        #: Annotations that count for pods that lack them.
+        self.defaults: tuple[Layer, ...] = ()
         self._watching = api
         self._node = node
         api = self.api = MortalApi(api, self.mortal)
@@ -429,7 +431,7 @@ class Process:
             launch=Launch(self.tools, self.launcher, planner, PodTags("Kip cell")),
             connect=Connect(self.tools),
             serve=Serve(self.tools),
-            routes=Routes(self.tools, self.routes, cloud),
+            routes=Routes(self.tools, self.routes, cloud, defaults=lambda pod: self.defaults),
             drain=Drain(self.tools, LogKeeper(self)),
             terminate=Terminate(self.tools, self.launcher, self.routes),
             may_write=lambda: self.may_write,

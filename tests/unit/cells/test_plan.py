@@ -42,7 +42,7 @@ def planner(
     clock = ManualClock()
     world = cloud(clock=clock)
     site_options = SiteOptions(cluster="blue", kubernetes_minor="1.36")
-    sites = Sites(world, world, clock, site_options, user_data=lambda cidrs: b"")
+    sites = Sites(world, world, clock, site_options, user_data=lambda cidrs, variant: b"")
     return SelectingPlanner(sites, UnavailableOfferings(), options, **more)
 
 

@@ -10,6 +10,7 @@ from kip.cells.repository import CELLS_PATH
 from kip.cloud.errors import NotAuthorized, Unreachable
 from kip.cloud.routes import Route, RouteTable
 from kip.model.names import CELL_FINALIZER
+from kip.pods.annotations import Layer
 
 CALLS = ("DescribeRouteTables", "CreateRoute", "DeleteRoute", "ModifyInstanceAttribute")
 
@@ -60,6 +61,13 @@ async def test_a_route_is_made_recorded_and_told(world):
     assert (await condition(world))["status"] == "True"
     (event,) = await world.events("CloudRoutesMade")
     assert NET in event["message"]
+
+
+async def test_a_namespaces_annotation_counts_for_its_pods(world):
+    world.begin()
+    world.process.defaults = (Layer("namespace shop", {ROUTE: NET}),)
+    await world.pod("gate")
+    await world.until("routed", lambda: world.routed({NET: "gate"}))
 
 
 async def test_it_is_recorded_before_it_is_made(world):
