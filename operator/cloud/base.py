@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+from kip.model.instance_type import InstanceType
 from kip.model.requirements import LaunchType
 
 Market = Literal["on-demand", "spot"]
@@ -298,4 +299,32 @@ class Network(Protocol):
 
     async def ping(self) -> None:
         """Return if AWS answers and accepts our credentials: one cheap call for the node's conditions."""
+        ...
+
+
+class Offerings(Protocol):
+    """What the cloud rents out in its region now: each answer is whole, and for seldom use."""
+
+    async def types(self) -> tuple[InstanceType, ...]:
+        """Every instance type, by name, without prices and zones.
+
+        Raises:
+            NotAuthorized: the role lacks this permission; no other method needs it.
+        """
+        ...
+
+    async def offered(self) -> Mapping[str, frozenset[str]]:
+        """Zone → every instance type that it has. Raises as `types`."""
+        ...
+
+    async def spot_prices(self) -> Mapping[tuple[str, str], float]:
+        """(instance type, zone) → US dollars an hour for Linux on the spot market. Raises as `types`."""
+        ...
+
+
+class PriceList(Protocol):
+    """What the cloud's operator asks for its machines."""
+
+    async def on_demand(self) -> Mapping[str, float]:
+        """Instance type → US dollars an hour for Linux on shared hardware, in the region. Raises as `Offerings.types`."""
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import date
 from functools import cache
@@ -45,6 +45,17 @@ def load(region: str) -> tuple[InstanceType, ...]:
         replace(kind, usd_per_hour=_price(offered[name][0]), zone_ids=_zone_ids(prefix, offered[name][1]))
         for name, kind in _all_types().items()
         if name in offered
+    )
+
+
+def completed(types: Iterable[InstanceType], region: str) -> tuple[InstanceType, ...]:
+    """Types as EC2 describes them, with what it does not say and this catalogue knows of the region: price and zones."""
+    known = {kind.name: kind for kind in load(region)}
+    return tuple(
+        replace(kind, usd_per_hour=known[kind.name].usd_per_hour, zone_ids=known[kind.name].zone_ids)
+        if kind.name in known
+        else kind
+        for kind in types
     )
 
 

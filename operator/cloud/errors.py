@@ -60,6 +60,10 @@ class SubnetFull(QuotaExceeded):
     reason = "SubnetFull"
 
 
+# Of actions that are not EC2's, the service by which IAM names them.
+_SERVICES = {"GetProducts": "pricing"}
+
+
 class NotAuthorized(CloudError):
     """Credentials or permissions do not suffice: tell people, retry slowly."""
 
@@ -80,7 +84,9 @@ class NotAuthorized(CloudError):
         if named:
             return named[1]
         # Other codes say that it is not known who asks, or that the account may not: no policy would help.
-        return f"ec2:{self.action}" if self.action and self.code in _NOT_PERMITTED else ""
+        if not self.action or self.code not in _NOT_PERMITTED:
+            return ""
+        return f"{_SERVICES.get(self.action, 'ec2')}:{self.action}"
 
     @property
     def summary(self) -> str:

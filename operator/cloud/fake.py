@@ -41,8 +41,10 @@ from kip.cloud.fake_site import AddressPool, eks_images, subnets_of
 from kip.cloud.routes import RouteTable
 from kip.cloud.securitygroup import Rule, changes, security_group_name, wanted_rules
 from kip.model.clock import Clock, SystemClock
+from kip.model.instance_type import InstanceType
 from kip.model.requirements import LaunchType
 
+REGION = "us-east-1"
 USER_INITIATED = "Client.UserInitiatedShutdown: User initiated shutdown"
 
 
@@ -64,7 +66,7 @@ class _Fault:
 
 
 class FakeCloud:
-    """`Compute`, `Images`, `Network` and `Routing` in memory: one VPC with a subnet in each of two zones."""
+    """`Compute`, `Images`, `Network`, `Routing` and `Offerings` in memory: one VPC with a subnet in each of two zones."""
 
     def __init__(self, *, clock: Clock | None = None, vpc_cidr: str = "10.0.0.0/18") -> None:
         self._clock = clock or SystemClock()
@@ -89,6 +91,15 @@ class FakeCloud:
         #: Instances that TerminateInstances refuses to end.
         self.protected: set[str] = set()
         self.images = eks_images()
+        #: Instance types that it describes; all are in all zones.
+        self.catalogue = catalogue.load(REGION)
+        #: (instance type, zone) → US dollars an hour on the spot market: half of the on-demand price.
+        self.spot = {
+            (kind.name, f"{REGION}{zone}"): kind.usd_per_hour / 2
+            for kind in self.catalogue
+            if kind.usd_per_hour and kind.spot
+            for zone in "ab"
+        }
         self._pools = subnets_of(self.vpc_id, self._vpc_cidr)
         self._instances: dict[str, Instance] = {}
         self._groups_of: dict[str, tuple[str, ...]] = {}
@@ -123,6 +134,21 @@ class FakeCloud:
     def all(self) -> list[Instance]:
         """Every instance there ever was, as it is now, in the order of their launch."""
         return [self._now(instance) for instance in self._instances.values()]
+
+    # Offerings
+
+    async def types(self) -> tuple[InstanceType, ...]:
+        _raise(await self._enter("DescribeInstanceTypes", None))
+        return tuple(replace(kind, usd_per_hour=None, zone_ids=None) for kind in self.catalogue)
+
+    async def offered(self) -> dict[str, frozenset[str]]:
+        _raise(await self._enter("DescribeInstanceTypeOfferings", None))
+        names = frozenset(kind.name for kind in self.catalogue)
+        return {pool.subnet.zone: names for pool in self._pools.values()}
+
+    async def spot_prices(self) -> dict[tuple[str, str], float]:
+        _raise(await self._enter("DescribeSpotPriceHistory", None))
+        return dict(self.spot)
 
     # Compute
 
@@ -320,7 +346,7 @@ class FakeCloud:
         return ids
 
     def _check_references(self, request: LaunchRequest) -> None:
-        if request.instance_type not in {kind.name for kind in catalogue.load("us-east-1")}:
+        if request.instance_type not in {kind.name for kind in catalogue.load(REGION)}:
             raise InvalidRequest(
                 f"Invalid value '{request.instance_type}' for InstanceType.",
                 action="RunInstances",

@@ -47,7 +47,33 @@ class SdkSettings:
     that start something are safe to repeat, because they carry a client token."""
 
 
-class Ec2Sdk:
+class _Sdk:
+    """One service's client, and who hears of its calls."""
+
+    def __init__(self, client: Any, observe: Observe = lambda action, result, seconds: None) -> None:
+        self._client = client
+        self._observe = observe
+
+    async def _call(self, action: str, call: Awaitable[Answer]) -> Answer:
+        with self._observed(action), _border(action):
+            return await call
+
+    @contextmanager
+    def _observed(self, action: str) -> Iterator[None]:
+        """Tell how the call ended and how long it took, its repetitions by botocore included."""
+        # What is neither an answer nor an error was cut off: by a time-out around it, or by the end of the process.
+        began, result = time.monotonic(), "cancelled"
+        try:
+            yield
+            result = "ok"
+        except CloudError as error:
+            result = error.reason
+            raise
+        finally:
+            self._observe(action, result, time.monotonic() - began)
+
+
+class Ec2Sdk(_Sdk):
     """EC2's API. Create it with `open_ec2`."""
 
     def __init__(
@@ -57,8 +83,7 @@ class Ec2Sdk:
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         """`may_write` is false once what is done here may be another process's to do."""
-        self._client = client
-        self._observe = observe
+        super().__init__(client, observe)
         self._may_write = may_write
 
     def fenced(self, may_write: Callable[[], bool]) -> Ec2Sdk:
@@ -145,28 +170,23 @@ class Ec2Sdk:
     async def describe_availability_zones(self) -> Answer:
         return await self._call("DescribeAvailabilityZones", self._client.describe_availability_zones())
 
+    # One page each: whoever asks paces the pages, and other work is done between them.
+
+    async def describe_instance_types(self, **page: Any) -> Answer:
+        return await self._call("DescribeInstanceTypes", self._client.describe_instance_types(**page))
+
+    async def describe_instance_type_offerings(self, **page: Any) -> Answer:
+        return await self._call(
+            "DescribeInstanceTypeOfferings", self._client.describe_instance_type_offerings(**page)
+        )
+
+    async def describe_spot_price_history(self, **page: Any) -> Answer:
+        return await self._call("DescribeSpotPriceHistory", self._client.describe_spot_price_history(**page))
+
     def _check(self, action: str) -> None:
         """Raises Unreachable, as for any call without an answer: what was meant stays for whoever holds the node."""
         if not self._may_write():
             raise Unreachable("not sent: this process does not hold the node's Lease now", action=action)
-
-    async def _call(self, action: str, call: Awaitable[Answer]) -> Answer:
-        with self._observed(action), _border(action):
-            return await call
-
-    @contextmanager
-    def _observed(self, action: str) -> Iterator[None]:
-        """Tell how the call ended and how long it took, its repetitions by botocore included."""
-        # What is neither an answer nor an error was cut off: by a time-out around it, or by the end of the process.
-        began, result = time.monotonic(), "cancelled"
-        try:
-            yield
-            result = "ok"
-        except CloudError as error:
-            result = error.reason
-            raise
-        finally:
-            self._observe(action, result, time.monotonic() - began)
 
     async def _all_pages(
         self, action: str, operation: str, key: str, filters: list[Answer], page_size: int = PAGE_SIZE
@@ -178,35 +198,72 @@ class Ec2Sdk:
             return [item async for page in pages for item in page[key]]
 
 
+class PricingSdk(_Sdk):
+    """AWS's price list. Create it with `Session.pricing`."""
+
+    async def get_products(self, **page: Any) -> Answer:
+        return await self._call("GetProducts", self._client.get_products(**page))
+
+
+class Session:
+    """What clients of one process share. The first one costs 0.25 s and some 20 MB, each further one 5 ms and 1 MB."""
+
+    def __init__(
+        self, settings: SdkSettings, *, observe: Observe = lambda action, result, seconds: None
+    ) -> None:
+        """`observe` hears of every call: the AWS action, `ok`, `cancelled` or the error's reason, and seconds."""
+        self._settings = settings
+        self._observe = observe
+        self._session = aioboto3.Session(
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=settings.secret_access_key,
+            region_name=settings.region,
+        )
+
+    @asynccontextmanager
+    async def ec2(self) -> AsyncIterator[Ec2Sdk]:
+        """One client for the life of the process: using it costs nothing.
+
+        Raises:
+            NotAuthorized, InvalidRequest: no client can be made from the settings.
+        """
+        settings = self._settings
+        where = {"endpoint_url": settings.endpoint_url, "verify": settings.verify_tls}
+        async with self._client("ec2", **where) as client:
+            yield Ec2Sdk(client, self._observe)
+
+    @asynccontextmanager
+    async def pricing(self, region: str) -> AsyncIterator[PricingSdk]:
+        """A client of the price list in one of the few regions that have it (`kip.cloud.pricing.api_region`).
+
+        `SdkSettings.endpoint_url` is EC2's, not this one's. Raises as `ec2`.
+        """
+        async with self._client("pricing", region_name=region) as client:
+            yield PricingSdk(client, self._observe)
+
+    @asynccontextmanager
+    async def _client(self, service: str, **parameters: Any) -> AsyncIterator[Any]:
+        settings = self._settings
+        config = AioConfig(
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
+            max_pool_connections=50,
+            tcp_keepalive=True,
+        )
+        async with AsyncExitStack() as stack:
+            with _border(""):
+                client = self._session.client(service, config=config, **parameters)
+                client = await stack.enter_async_context(client)
+            yield client
+
+
 @asynccontextmanager
 async def open_ec2(
     settings: SdkSettings, *, observe: Observe = lambda action, result, seconds: None
 ) -> AsyncIterator[Ec2Sdk]:
-    """One client for the life of the process: creating one costs 0.25 s and some 20 MB, using it nothing.
-
-    `observe` hears of every call: the AWS action, `ok`, `cancelled` or the error's reason, and seconds.
-
-    Raises:
-        NotAuthorized, InvalidRequest: no client can be made from the settings.
-    """
-    session = aioboto3.Session(
-        aws_access_key_id=settings.access_key_id,
-        aws_secret_access_key=settings.secret_access_key,
-        region_name=settings.region,
-    )
-    config = AioConfig(
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-        retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
-        max_pool_connections=50,
-        tcp_keepalive=True,
-    )
-    async with AsyncExitStack() as stack:
-        with _border(""):
-            client = session.client(
-                "ec2", endpoint_url=settings.endpoint_url, config=config, verify=settings.verify_tls
-            )
-            ec2 = Ec2Sdk(await stack.enter_async_context(client), observe)
+    """EC2 alone, in a session of its own; see `Session`."""
+    async with Session(settings, observe=observe).ec2() as ec2:
         yield ec2
 
 

@@ -60,12 +60,13 @@ def _gpus(gpus: list[Mapping[str, Any]]) -> dict[str, Any]:
     if not gpus:
         return {}
     return {
-        # A type with a fraction of a card has Count 0 and one logical GPU.
-        "gpus": sum(gpu.get("LogicalGpuCount", gpu["Count"]) for gpu in gpus),
+        # A type with a fraction of a card has Count 0 and one logical GPU, of which an SDK older than these types knows
+        # nothing. Taken at its Count it would pass for a machine without GPUs, and for a cheap one.
+        "gpus": sum(gpu.get("LogicalGpuCount") or gpu["Count"] or 1 for gpu in gpus),
         "gpu_name": gpus[0]["Name"],
         "gpu_manufacturer": gpus[0]["Manufacturer"],
         "gpu_memory_mib": gpus[0]["MemoryInfo"]["SizeInMiB"],
-        "gpu_fraction": any(gpu.get("GpuPartitionSize", 1) < 1 for gpu in gpus),
+        "gpu_fraction": any(gpu.get("GpuPartitionSize", 1) < 1 or not gpu["Count"] for gpu in gpus),
     }
 
 

@@ -15,15 +15,18 @@ from typing import Any, Protocol
 
 import pytest
 
-from kip.cloud.base import Compute, Images, ImageSpec, LaunchRequest, Network, Subnet
+from kip.cloud.base import Compute, Images, ImageSpec, LaunchRequest, Network, Offerings, Subnet
 from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.errors import Unreachable, from_code
 from kip.cloud.fake import FakeCloud
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
+from kip.cloud.offerings import Ec2Offerings
+from kip.cloud.ratelimit import Rate
 from kip.cloud.routes import Ec2Routes, Routing
 from kip.cloud.sdk import SdkSettings, filters, open_ec2
 from kip.cloud.securitygroup import Rule, rules_of
+from kip.model.clock import SystemClock
 
 EKS_IMAGES = ImageSpec(
     owners=("602401143452",), filters={"name": ("amazon-eks-node-al2023-x86_64-standard-1.36-v*",)}
@@ -52,6 +55,7 @@ class Cloud:
     images: Images
     network: Network
     routing: Routing
+    offerings: Offerings
     troubles: Troubles
     ingress: Callable[[str], Awaitable[dict[Rule, str]]]
     """The rules of a security group, with descriptions."""
@@ -164,7 +168,7 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
         async def unchecked(instance_id: str) -> bool:
             return instance_id in fake.routes.unchecked
 
-        yield Cloud(fake, fake, fake, fake, FakeTroubles(fake), rules, unchecked)
+        yield Cloud(fake, fake, fake, fake, fake, FakeTroubles(fake), rules, unchecked)
         return
     troubles = LocalAwsTroubles(request.getfixturevalue("local_aws"))
     troubles.reset()
@@ -188,6 +192,7 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
             assert interface["SourceDestCheck"] == answer["SourceDestCheck"]
             return not answer["SourceDestCheck"]
 
-        network = Ec2Network(sdk)
-        yield Cloud(compute, Ec2Images(sdk), network, Ec2Routes(sdk), troubles, ingress, passes)
+        network, routing = Ec2Network(sdk), Ec2Routes(sdk)
+        offerings = Ec2Offerings(sdk, SystemClock(), calls=Rate(burst=1000, per_second=1000))
+        yield Cloud(compute, Ec2Images(sdk), network, routing, offerings, troubles, ingress, passes)
         await compute.close()

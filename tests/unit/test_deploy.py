@@ -13,6 +13,7 @@ import yaml
 
 from kip import config
 from kip.cellapi.rules import RULES
+from kip.cloud.errors import NotAuthorized
 
 # The policy that the installation guide has always asked for: a role made with it must go on being enough.
 DOCUMENTED_ACTIONS = {
@@ -55,25 +56,43 @@ _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 
 @pytest.fixture
 def policy_actions(project: Path) -> set[str]:
-    policy = json.loads((project / "deploy" / "iam" / "policy.json").read_text())
-    actions: set[str] = set()
-    for statement in policy["Statement"]:
+    return actions(project / "deploy" / "iam" / "policy.json")
+
+
+def actions(policy: Path) -> set[str]:
+    found: set[str] = set()
+    for statement in json.loads(policy.read_text())["Statement"]:
         given = statement["Action"]
-        actions |= {given} if isinstance(given, str) else set(given)
-    return actions
+        found |= {given} if isinstance(given, str) else set(given)
+    return found
+
+
+def calls(project: Path) -> set[str]:
+    """Every call of AWS that there is code for, as IAM names it."""
+    source = (project / "operator" / "cloud" / "sdk.py").read_text()
+    made = set(re.findall(r'self\._(?:call|all_pages)\(\s*"(\w+)"', source))
+    assert {"RunInstances", "TerminateInstances", "DescribeInstances", "GetProducts"} <= made
+    return {NotAuthorized("", action=action).permission for action in made}
 
 
 def test_the_documented_policy_is_enough(policy_actions: set[str]) -> None:
     assert policy_actions <= DOCUMENTED_ACTIONS
 
 
-def test_the_policy_allows_every_call_that_is_made(project: Path, policy_actions: set[str]) -> None:
-    source = (project / "operator" / "cloud" / "sdk.py").read_text()
-    calls = set(re.findall(r'self\._(?:call|all_pages)\(\s*"(\w+)"', source))
-    assert {"RunInstances", "TerminateInstances", "DescribeInstances"} <= calls
-    assert {f"ec2:{call}" for call in calls} <= policy_actions
+def test_the_policies_allow_every_call_that_is_made_and_no_other(
+    project: Path, policy_actions: set[str]
+) -> None:
+    made, optional = calls(project), actions(project / "deploy" / "iam" / "market.json")
+    assert optional <= made
+    assert made - optional <= policy_actions
+    assert not optional & policy_actions
     # PassRole is asked for by launches with an instance profile.
-    assert policy_actions - {f"ec2:{call}" for call in calls} == {"iam:PassRole"}
+    assert policy_actions - made == {"iam:PassRole"}
+
+
+def test_what_is_optional_only_looks(project: Path) -> None:
+    for action in actions(project / "deploy" / "iam" / "market.json"):
+        assert re.fullmatch(r"(ec2:Describe|pricing:Get)\w+", action)
 
 
 def test_only_looking_and_joining_go_without_a_condition(project: Path) -> None:

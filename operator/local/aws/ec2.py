@@ -1,9 +1,10 @@
-"""What EC2 does with a RunInstances, DescribeInstances or TerminateInstances call and moto does not."""
+"""What EC2 does and moto does not: with launches, listings and ends of instances, and with questions about types."""
 
 from __future__ import annotations
 
 import base64
 import re
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from moto import settings
@@ -14,6 +15,7 @@ from moto.ec2.models import instances as moto_instances
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses import EC2Response
 
+from kip.cloud import catalogue
 from kip.local.aws.account import Account, Launch, fingerprint
 from kip.local.aws.backend import SUBNET_ID
 from kip.local.aws.instance import LocalInstance
@@ -22,6 +24,9 @@ from kip.local.aws.networking import NetworkCalls
 
 #: EC2's limit for user data, before base64.
 MAX_USER_DATA = 16384
+
+#: What spot costs here, of the on-demand price.
+SPOT_SHARE = 0.4
 
 #: DescribeInstances filters that moto lacks, and the attribute each compares.
 FILTERS = {
@@ -63,6 +68,44 @@ class LocalEC2Response(NetworkCalls):
         if token:
             self.account.launches[token] = Launch(used_for, reservation.id)
         return result
+
+    # moto answers these three whole, 4 MB of XML and for all regions' types; EC2 pages them.
+
+    def describe_instance_types(self) -> ActionResult:
+        here = {o["InstanceType"] for o in self.ec2_backend.describe_instance_type_offerings("region")}
+        answer: Any = super().describe_instance_types().result
+        return self._page("InstanceTypes", [t for t in answer["InstanceTypes"] if t["InstanceType"] in here])
+
+    def describe_instance_type_offerings(self) -> ActionResult:
+        answer: Any = super().describe_instance_type_offerings().result
+        return self._page("InstanceTypeOfferings", answer["InstanceTypeOfferings"])
+
+    def describe_spot_price_history(self) -> ActionResult:
+        """moto has one price for everything; here it is a share of the on-demand price, the same for all types."""
+        answer: Any = super().describe_spot_price_history().result
+        prices = {
+            kind.name: f"{kind.usd_per_hour * SPOT_SHARE:.6f}"
+            for kind in catalogue.load(self.account.backend.site.region)
+            if kind.usd_per_hour is not None and kind.spot
+        }
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        history = [
+            {**entry, "SpotPrice": prices[entry["InstanceType"]], "Timestamp": now}
+            for entry in answer["SpotPriceHistory"]
+            if entry["InstanceType"] in prices
+        ]
+        return self._page("SpotPriceHistory", history)
+
+    def _page(self, key: str, entries: list[Any]) -> ActionResult:
+        """As many as are asked for; the token is where the next page begins."""
+        begin, most = (
+            int(self._get_param("NextToken") or 0),
+            int(self._get_param("MaxResults") or len(entries)),
+        )
+        page: dict[str, Any] = {key: entries[begin : begin + most]}
+        if begin + most < len(entries):
+            page["NextToken"] = str(begin + most)
+        return ActionResult(page)
 
     def describe_instances(self) -> ActionResult:
         try:

@@ -147,3 +147,25 @@ def test_what_moto_does_not_know_is_an_error_that_an_sdk_can_read(aws: Aws) -> N
     status, text = aws.call("InventTheWheel")
     assert (status, code(text)) == (500, "InternalError")
     assert "InventTheWheel" in text
+
+
+def test_large_answers_come_in_pages(aws: Aws) -> None:
+    status, first = aws.call("DescribeInstanceTypes", MaxResults=5)
+    assert status == 200
+    names = r"<instanceType>([^<]+)</instanceType>"
+    assert len(re.findall(names, first)) == 5
+    token = re.search(r"<nextToken>(\w+)</nextToken>", first)
+    assert token
+    _, second = aws.call("DescribeInstanceTypes", MaxResults=5, NextToken=token[1])
+    assert len(set(re.findall(names, first + second))) == 10
+
+
+def test_spot_costs_a_share_of_the_on_demand_price(aws: Aws) -> None:
+    _, text = aws.call(
+        "DescribeSpotPriceHistory",
+        InstanceType__1="m5.large",
+        Filter__1__Name="availability-zone",
+        Filter__1__Value__1="us-east-1a",
+    )
+    assert re.findall(r"<spotPrice>([^<]+)</spotPrice>", text) == ["0.038400"]
+    assert "nextToken" not in text

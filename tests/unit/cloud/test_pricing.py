@@ -1,0 +1,137 @@
+"""Prices out of AWS's price list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from kip.cloud.errors import NotAuthorized
+from kip.cloud.pricing import AwsPriceList, api_region, prices
+from kip.cloud.ratelimit import Rate
+from kip.cloud.sdk import SdkSettings, Session
+from kip.model.clock import SystemClock
+
+AT_ONCE = Rate(burst=100, per_second=100)
+
+
+def product(instance_type: str, usd: str, *, unit: str = "Hrs", currency: str = "USD") -> str:
+    """As GetProducts gives them, shortened: a reservation's price, which is another one, comes along."""
+    reserved = {"priceDimensions": {"d": {"unit": "Hrs", "pricePerUnit": {"USD": "0.0001"}}}}
+    on_demand = {"sku": "S", "priceDimensions": {"d": {"unit": unit, "pricePerUnit": {currency: usd}}}}
+    attributes = {"instanceType": instance_type, "regionCode": "eu-west-1", "vcpu": "2", "tenancy": "Shared"}
+    return json.dumps(
+        {
+            "product": {"productFamily": "Compute Instance", "attributes": attributes, "sku": "S"},
+            "serviceCode": "AmazonEC2",
+            "terms": {"OnDemand": {"S.T": on_demand}, "Reserved": {"S.R": reserved}},
+            "version": "20261101",
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (product("m7i.large", "0.1008000000"), [("m7i.large", 0.1008)]),
+        # Some products of the list cost nothing: they are another entry's reservations and dedicated hosts.
+        (product("m7i.large", "0.0000000000"), []),
+        (product("m7i.large", "12", unit="Quantity"), []),
+        (product("m7i.large", "0.7", currency="CNY"), []),
+        ('{"product": {"attributes": {}}, "terms": {}}', []),
+        ("nonsense", []),
+        ('{"terms": []}', []),
+    ],
+)
+def test_a_product(text: str, expected: list[tuple[str, float]]) -> None:
+    assert list(prices(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("region", "api"),
+    [
+        ("us-west-2", "us-east-1"),
+        ("sa-east-1", "us-east-1"),
+        ("eu-north-1", "eu-central-1"),
+        ("ap-northeast-3", "ap-south-1"),
+        ("cn-north-1", None),
+        ("us-gov-west-1", None),
+    ],
+)
+def test_few_regions_have_the_price_list(region: str, api: str | None) -> None:
+    assert api_region(region) == api
+
+
+class Shop:
+    """The price list's API in two pages, or its refusal."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.refusal: str | None = None
+
+    async def answer(self, request: web.Request) -> web.Response:
+        assert request.headers["X-Amz-Target"] == "AWSPriceListService.GetProducts"
+        assert "/us-east-1/pricing/" in request.headers["Authorization"]
+        question = json.loads(await request.text())
+        self.asked.append(question)
+        body: dict[str, Any]
+        if self.refusal:
+            body = {"__type": self.refusal, "message": "no identity-based policy allows it"}
+        elif "NextToken" not in question:
+            body = {
+                "PriceList": [product("m7i.large", "0.1"), product("c7i.large", "0.09")],
+                "NextToken": "2",
+            }
+        else:
+            body = {"PriceList": [product("t3.nano", "0.005")]}
+        return web.json_response(
+            body, status=400 if self.refusal else 200, content_type="application/x-amz-json-1.1"
+        )
+
+
+@asynccontextmanager
+async def price_list(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> AsyncIterator[AwsPriceList]:
+    app = web.Application()
+    app.router.add_post("/", shop.answer)
+    async with TestServer(app) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", str(server.make_url("/")))
+        # Where EC2 is says nothing about where prices are.
+        settings = SdkSettings(
+            region="us-west-2",
+            endpoint_url="http://127.0.0.1:1",
+            access_key_id="test",
+            secret_access_key="test",
+            max_attempts=1,
+        )
+        session = Session(settings)
+        yield AwsPriceList(lambda: session.pricing("us-east-1"), "us-west-2", SystemClock(), calls=AT_ONCE)
+
+
+async def test_all_pages_of_linux_on_shared_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop()
+    async with price_list(monkeypatch, shop) as subject:
+        assert await subject.on_demand() == {"m7i.large": 0.1, "c7i.large": 0.09, "t3.nano": 0.005}
+    first, second = shop.asked
+    assert {f["Field"]: f["Value"] for f in first["Filters"]} == {
+        "regionCode": "us-west-2",
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "preInstalledSw": "NA",
+        "capacitystatus": "Used",
+        "marketoption": "OnDemand",
+    }
+    assert second == {**first, "NextToken": "2"}
+
+
+async def test_a_refusal_names_the_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop()
+    shop.refusal = "AccessDeniedException"
+    async with price_list(monkeypatch, shop) as subject:
+        with pytest.raises(NotAuthorized) as caught:
+            await subject.on_demand()
+    assert caught.value.permission == "pricing:GetProducts"
