@@ -25,9 +25,9 @@ from kip.app.ending import Ending
 from kip.app.location import locate
 from kip.app.serving import NodeServing, Surroundings
 from kip.app.turns import CannotLetGo, Current, serve_in_turns
-from kip.cloud import metadata
+from kip.cloud import metadata, pricing
 from kip.cloud.metadata import Whereabouts
-from kip.cloud.sdk import filters, open_ec2
+from kip.cloud.sdk import Session, filters, open_ec2
 from kip.config import Aws, Settings
 from kip.kube.client import ApiClient, not_strict
 from kip.kube.lease import LeaseHolder
@@ -101,14 +101,13 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
         aws = settings.cloud.aws
         location = await locate(aws, lambda: _here(aws, client, clock))
         metrics = Metrics()
-        ec2 = await stack.enter_async_context(
-            open_ec2(
-                sdk_settings(aws, location.region),
-                observe=lambda action, result, seconds: metrics.aws_called(
-                    action, result=result, seconds=seconds
-                ),
-            )
+        session = Session(
+            sdk_settings(aws, location.region),
+            observe=lambda action, result, seconds: metrics.aws_called(
+                action, result=result, seconds=seconds
+            ),
         )
+        ec2 = await stack.enter_async_context(session.ec2())
         # Unix socket paths have 107 bytes: not below a directory with a long name.
         run_dir = Path(tempfile.mkdtemp(prefix="kip-", dir=os.environ.get("KIP_RUN_DIR")))
         stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
@@ -117,6 +116,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             client=client,
             clock=clock,
             ec2=ec2,
+            prices=pricing.price_list(session, location.region, clock),
             keys=own_keys,
             cluster=facts,
             location=location,

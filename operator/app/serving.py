@@ -31,6 +31,7 @@ from kip.cells.launch import Launch
 from kip.cells.launcher import Launcher
 from kip.cells.lifecycle import Lifecycle
 from kip.cells.links import Links, Session
+from kip.cells.market import MarketWatch
 from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.queue import WorkQueue
 from kip.cells.report import Reporter
@@ -47,10 +48,11 @@ from kip.cells.tagger import Tagger
 from kip.cells.tags import PodTags
 from kip.cells.terminate import Terminate
 from kip.cloud import instance_data
-from kip.cloud.base import ImageSpec
+from kip.cloud.base import ImageSpec, PriceList
 from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
+from kip.cloud.offerings import Ec2Offerings
 from kip.cloud.routes import Ec2Routes
 from kip.cloud.sdk import Ec2Sdk
 from kip.cloud.unavailable import UnavailableOfferings
@@ -72,6 +74,7 @@ from kip.kubelet.server import KubeletServer
 from kip.model import names
 from kip.model.cell import Cell, Phase
 from kip.model.clock import Clock
+from kip.model.quantity import whole
 from kip.node.cloudhealth import CloudHealth
 from kip.node.keeper import NodeKeeper
 from kip.node.object import Health, NodeOptions
@@ -97,6 +100,8 @@ class Surroundings:
     client: ApiClient
     clock: Clock
     ec2: Ec2Sdk
+    prices: PriceList | None
+    """None where there is none to ask."""
     keys: OperatorKeys
     cluster: ClusterFacts
     location: Location
@@ -169,6 +174,14 @@ class NodeServing:
         self._routes = RouteKeeper(Ec2Routes(ec2), self._network, self._cells, clock, mark=self._mark)
         self._sites = self._make_sites()
         self._planner = self._make_planner()
+        self._market = MarketWatch(
+            Ec2Offerings(around.ec2, clock),
+            around.prices,
+            clock,
+            region=around.location.region,
+            tell=self._planner.refresh,
+            metrics=around.metrics.catalogue,
+        )
         self._directory = Directory(self._cells, self._links, self._pods)
         self._cell_tls = pki.CellClient(around.keys.ca, clock)
         self._kept_logs = KeptLogs(
@@ -269,6 +282,7 @@ class NodeServing:
             "site": self._sites.run(),
             "cloud routes": self._routes.run(),
             "tags": self._tagger.run(),
+            "market": self._market.run(),
             "services": self._rules.run(self._links.push_services),
             "kept logs": self._sweep_logs(),
         }
@@ -442,6 +456,8 @@ class NodeServing:
         return verdict.refusal
 
     async def _open_session(self, cell: Cell, pod: Mapping[str, Any], token: str) -> Session:
+        instance_type = cell.instance_type or ""
+        capacity = self._planner.capacity(instance_type)
         identity = CellIdentity(
             cell_name=cell.name,
             cell_uid=cell.uid,
@@ -450,12 +466,15 @@ class NodeServing:
             pod_name=cell.pod_name,
             pod_uid=cell.pod_uid,
             cell_address=cell.address or "",
-            capacity=self._planner.capacity(cell.instance_type or ""),
-            labels=self._planner.labels(
-                cell.instance_type or "", zone=cell.zone or "", market=cell.market or ""
-            ),
+            capacity=capacity,
+            labels=self._planner.labels(instance_type, zone=cell.zone or "", market=cell.market or ""),
         )
-        return await self._api.open(identity, token, pod_shown=cell.pod_may_run)
+        advertised = whole(capacity.get("memory", "0"))
+
+        def memory_seen(seen_bytes: int) -> None:
+            self._market.memory_seen(instance_type, seen_bytes, advertised_bytes=advertised)
+
+        return await self._api.open(identity, token, pod_shown=cell.pod_may_run, memory_seen=memory_seen)
 
     def _kubelet_server(self) -> KubeletServer:
         around, kubelet = self._around, self._around.settings.kubelet

@@ -73,9 +73,7 @@ async def patch(call: Call) -> web.StreamResponse:
     call.parameters("fieldManager", "fieldValidation")
     if call.content_type != _STRATEGIC:
         raise unsupported_media_type(f"a Node is patched by {_STRATEGIC}")
-    shadow = call.session.shadow()
-    shadow.patch(call.body)
-    return json_bytes(shadow.encoded)
+    return json_bytes(call.session.patch_node(call.body).encoded)
 
 
 async def get_lease(call: Call) -> web.StreamResponse:

@@ -17,7 +17,7 @@ from kip.cellapi.hooks import LogHooks
 from kip.cellapi.identity import CellIdentity, Token
 from kip.cellapi.limits import Limits
 from kip.cellapi.ports import ApiClient, Hooks, Informer, PodStore
-from kip.cellapi.session import CellSession, Shared
+from kip.cellapi.session import CellSession, MemorySeen, Shared
 from kip.cellapi.upstream import Upstream
 from kip.cellapi.versions import ResourceVersions
 from kip.model.clock import Clock
@@ -90,7 +90,14 @@ class CellApi:
         """
         await run_all(self._feeds)
 
-    async def open(self, identity: CellIdentity, token: str, *, pod_shown: bool = False) -> CellSession:
+    async def open(
+        self,
+        identity: CellIdentity,
+        token: str,
+        *,
+        pod_shown: bool = False,
+        memory_seen: MemorySeen = lambda seen_bytes: None,
+    ) -> CellSession:
         """Begin to serve a cell; when this returns, its socket can be connected to.
 
         `pod_shown` is for a cell whose kubelet was told to run the pod before (by an earlier process): its list
@@ -100,7 +107,12 @@ class CellApi:
         if identity.cell_uid in self._sessions:
             raise RuntimeError(f"cell {identity.cell_name} is served already: close its session first")
         session = CellSession(
-            identity, Token(token), self._shared, self._socket_path(identity), pod_shown=pod_shown
+            identity,
+            Token(token),
+            self._shared,
+            self._socket_path(identity),
+            pod_shown=pod_shown,
+            memory_seen=memory_seen,
         )
         listener = _bind(session.socket_path)
         server = _CellServer(Dispatcher(session).handle, self._shared.limits)

@@ -22,7 +22,12 @@ from kip.cellapi.upstream import Upstream
 from kip.cellapi.versions import ResourceVersions, Signal
 from kip.cellapi.volumes import VolumeSecrets
 from kip.model.clock import Clock
+from kip.model.quantity import whole
 from kip.pods.references import Reference, referenced
+from kip.pods.tree import dig
+
+MemorySeen = Callable[[int], None]
+"""Hears how many bytes of memory the kubelet says its machine has, each time it says so."""
 
 # A kubelet aggregates its events: a pod makes some tens of them, each patched for as long as it repeats.
 _REMEMBERED_EVENTS = 256
@@ -96,6 +101,7 @@ class CellSession:
         socket_path: Path,
         *,
         pod_shown: bool,
+        memory_seen: MemorySeen = lambda seen_bytes: None,
     ) -> None:
         self.identity = identity
         self.token = token
@@ -126,6 +132,7 @@ class CellSession:
         self.lease = self._own("coordination.k8s.io/v1", "Lease")
         self.csinode = self._own("storage.k8s.io/v1", "CSINode")
         self._pod_shown = pod_shown
+        self._memory_seen = memory_seen
         self._shadow: ShadowNode | None = None
         self._admits = False
         self._refusals: set[tuple[str, str]] = set()
@@ -239,6 +246,17 @@ class CellSession:
         if _IN_A_WORD not in trouble and trouble != self._device_trouble:
             self._device_trouble = trouble
             self._node_changed.fire()
+
+    def patch_node(self, patch: Mapping[str, Any]) -> ShadowNode:
+        """Take what the kubelet reports of its node. Raises Problem (413, 422, 503)."""
+        shadow = self.shadow()
+        shadow.patch(patch)
+        # Of the patch, because the Node has more where the pod requests more. It was good enough to be merged, so that
+        # it has the form of a Node; a deletion is null.
+        memory = dig(patch, "status", "capacity", "memory")
+        if memory is not None:
+            self._memory_seen(whole(memory))
+        return shadow
 
     def note_refusal(self, method: str, resource: str, reason: str) -> None:
         """Tell of a refusal, once for each method and resource."""

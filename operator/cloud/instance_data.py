@@ -113,7 +113,9 @@ class InstanceData:
 
     def market(self, known: MarketData = NOTHING_KNOWN) -> MarketData:
         """What is known of the market, with these prices on top."""
-        spot = dict(known.spot)
+        # A price for all zones also replaces those of single zones.
+        everywhere = {entry.instance_type for entry in self.entries if entry.spot_price.get(ANY_ZONE)}
+        spot = {offer: price for offer, price in known.spot.items() if offer[0] not in everywhere}
         for entry in self.entries:
             given = {(entry.instance_type, zone): price for zone, price in entry.spot_price.items() if price}
             spot.update(given)

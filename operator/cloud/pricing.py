@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from kip.cloud.ratelimit import Rate, TokenBucket
-from kip.cloud.sdk import PricingSdk
+from kip.cloud.sdk import PricingSdk, Session
 from kip.model.clock import Clock
 
 #: GetProducts has a quota of 10 calls a second for an account; a price list takes some 15.
@@ -36,6 +36,17 @@ def api_region(region: str) -> str | None:
     if region.startswith(_WITHOUT):
         return None
     return _API_REGIONS.get(region.partition("-")[0], _ANYWHERE_ELSE)
+
+
+def price_list(session: Session, region: str, clock: Clock) -> AwsPriceList | None:
+    """The prices of a region; None where nobody can be asked.
+
+    Whoever has an EC2 endpoint of their own is not sent elsewhere: it may be a private one with no way out, or not AWS.
+    """
+    where = api_region(region)
+    if where is None or session.elsewhere:
+        return None
+    return AwsPriceList(lambda: session.pricing(where), region, clock)
 
 
 class AwsPriceList:

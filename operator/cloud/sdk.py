@@ -220,6 +220,11 @@ class Session:
             region_name=settings.region,
         )
 
+    @property
+    def elsewhere(self) -> bool:
+        """EC2 is not at AWS's own endpoint."""
+        return self._settings.endpoint_url is not None
+
     @asynccontextmanager
     async def ec2(self) -> AsyncIterator[Ec2Sdk]:
         """One client for the life of the process: using it costs nothing.

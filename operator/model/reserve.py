@@ -20,6 +20,10 @@ _EVICTION_MEMORY_MIB = 100
 _VM_OVERHEAD_PER_MILLE = 75
 # Contiguous memory that arm64 kernels of Amazon Linux set aside first (pkg/providers/instancetype of karpenter-aws).
 _ARM64_CMA_MIB = 64
+# The least that a kubelet can see of what EC2 advertises, estimated generously: more than the overhead above, and room for
+# what the kernel sets aside on the smallest machines.
+_LEAST_SHARE = 0.9
+_LEAST_FIXED_MIB = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,11 @@ def reserve(
         kube_memory_bytes=kube_memory_bytes(),
         eviction_memory_bytes=_EVICTION_MEMORY_MIB * MIB,
     )
+
+
+def is_memory_of(advertised_bytes: int, seen_bytes: int) -> bool:
+    """Whether a kubelet on a machine that EC2 advertises with so much memory can have seen that much."""
+    return advertised_bytes * _LEAST_SHARE - _LEAST_FIXED_MIB * MIB <= seen_bytes <= advertised_bytes
 
 
 def kube_cpu_millis(vcpus: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from importlib.metadata import version
 from typing import get_args
 
@@ -81,6 +82,7 @@ class Metrics:
         )
         self.cellapi = CellApiMetrics(registry)
         self.kubelet = KubeletMetrics(registry)
+        self.catalogue = CatalogueMetrics(registry)
 
     def count_cells(self, phases: Callable[[], Iterable[Phase]]) -> None:
         """Where to read the phases of all cells, at each scrape and in the event loop's thread."""
@@ -162,6 +164,33 @@ class KubeletMetrics:
     def not_scraped(self, what: str, cells: int) -> None:
         """So many cells did not answer in time."""
         self._silent.labels(what).inc(cells)
+
+
+class CatalogueMetrics:
+    """How old is what instances are chosen by; sources are `types`, `offerings`, `prices`, `spot`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._as_of = Gauge(
+            "kip_catalogue_as_of_timestamp_seconds",
+            "Unix time of which this is known; a source that AWS has not told is missing, but for the prices that come with "
+            "Kip.",
+            ("source",),
+            registry=registry,
+        )
+        self._refreshes = Counter(
+            "kip_catalogue_refreshes",
+            "Attempts to learn it from AWS; each may take many calls.",
+            ("source", "result"),
+            registry=registry,
+        )
+
+    def known(self, source: str, as_of: datetime) -> None:
+        """From now on what was so at that moment counts."""
+        self._as_of.labels(source).set(as_of.timestamp())
+
+    def asked(self, source: str, result: str) -> None:
+        """AWS was asked: `ok` or the error's kind."""
+        self._refreshes.labels(source, result).inc()
 
 
 class _Cells(Collector):

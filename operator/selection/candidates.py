@@ -35,6 +35,13 @@ class Candidate:
     def name(self) -> str:
         return self.type.name
 
+    @property
+    def estimated_memory_bytes(self) -> int:
+        """Memory left to the pod by the estimate, whatever was seen: to compare with types that have not been seen."""
+        kind = self.type
+        kept = reserve(vcpus=kind.vcpus, memory_mib=kind.memory_mib, architecture=kind.architecture)
+        return kind.memory_mib * MIB - kept.memory_bytes
+
 
 def candidates(
     catalogue: Iterable[InstanceType], market: MarketData = NOTHING_KNOWN

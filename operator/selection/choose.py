@@ -193,7 +193,8 @@ class Chooser:
             why = named.outcomes[-1].explain()
             return replace(_sized(kind, needs), note=f"not the default {name}: {why}")
         (like,) = named.found
-        as_large = replace(needs, cpu_millis=like.cpu_millis, memory_bytes=max(like.memory_bytes, 0))
+        memory = min(like.memory_bytes, like.estimated_memory_bytes)
+        as_large = replace(needs, cpu_millis=like.cpu_millis, memory_bytes=max(memory, 0))
         others = _sized(kind, as_large)
         # They are ranked by `needs`: what the default leaves is no request that anybody will use all the time.
         note = "the default, as the pod requests nothing"

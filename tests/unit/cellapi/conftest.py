@@ -239,9 +239,9 @@ class World:
     kubelets: list[Kubelet] = field(default_factory=list)
 
     async def open(
-        self, identity: CellIdentity, token: str = TOKEN, *, pod_shown: bool = False
+        self, identity: CellIdentity, token: str = TOKEN, **more: Any
     ) -> tuple[CellSession, Kubelet]:
-        session = await self.api.open(identity, token, pod_shown=pod_shown)
+        session = await self.api.open(identity, token, **more)
         return session, self.kubelet(session, token)
 
     def kubelet(self, session: CellSession, token: str | None = TOKEN) -> Kubelet:

@@ -335,3 +335,19 @@ async def test_a_csinode_lives_like_one(running: Any) -> None:
     assert (await kubelet.ask("DELETE", f"{CSINODES}/{NODE}")).status == 200
     assert (await kubelet.ask("DELETE", f"{CSINODES}/{NODE}")).status == 404
     assert (await kubelet.ask("POST", CSINODES, csinode)).status == 201
+
+
+async def test_the_memory_that_a_kubelet_sees_is_told_and_not_what_its_node_is_shown_with(
+    world: Any, identity: Any, make_pod: Any
+) -> None:
+    heard: list[int] = []
+    world.pods.replace([make_pod(spec={"overhead": {"memory": "128Mi"}})], "30")
+    _, kubelet = await world.open(identity, memory_seen=heard.append)
+    await kubelet.get(ONE)
+    assert heard == [], "what a cell is seeded with is not what was seen"
+    assert (await kubelet.patch(ONE, FIRST_PATCH)).status == 200
+    assert heard == [3943640 * 1024]
+    for without in ({"status": {"capacity": {"memory": None}}}, {"status": {"capacity": {"cpu": "2"}}}, {}):
+        assert (await kubelet.patch(ONE, without)).status == 200
+    assert (await kubelet.patch(ONE, {"status": {"capacity": {"memory": "lots"}}})).status == 422
+    assert heard == [3943640 * 1024]

@@ -125,6 +125,16 @@ def test_prices_of_zones_and_on_demand_go_on_top_of_what_ec2_said(write: Write) 
     assert market.on_demand == {"m6i.large": 0.09}
 
 
+def test_a_price_for_all_zones_replaces_what_ec2_said_of_each(write: Write) -> None:
+    path = write(
+        "us-east-1: [{instanceType: m7i.large, spotPrice: 0.02}, {instanceType: c7i.large, spotPrice: 0}]"
+    )
+    spot = {("m7i.large", "us-east-1a"): 0.05, ("c7i.large", "us-east-1a"): 0.04}
+    market = of(path, "us-east-1").market(MarketData(spot=spot))
+    assert market.spot_price("m7i.large", "us-east-1a") == 0.02
+    assert market.spot_price("c7i.large", "us-east-1a") == 0.04
+
+
 def test_everything_wrong_is_said_with_path_value_and_expectation(write: Write) -> None:
     path = write(
         """\

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from kip.cloud.errors import NotAuthorized
-from kip.cloud.pricing import AwsPriceList, api_region, prices
+from kip.cloud.pricing import AwsPriceList, api_region, price_list, prices
 from kip.cloud.ratelimit import Rate
 from kip.cloud.sdk import SdkSettings, Session
 from kip.model.clock import SystemClock
@@ -67,6 +67,19 @@ def test_few_regions_have_the_price_list(region: str, api: str | None) -> None:
     assert api_region(region) == api
 
 
+@pytest.mark.parametrize(
+    ("region", "endpoint_url", "asked"),
+    [
+        ("us-west-2", None, True),
+        ("cn-north-1", None, False),
+        ("us-west-2", "http://127.0.0.1:1", False),
+    ],
+)
+def test_where_there_is_nobody_to_ask(region: str, endpoint_url: str | None, asked: bool) -> None:
+    session = Session(SdkSettings(region=region, endpoint_url=endpoint_url))
+    assert (price_list(session, region, SystemClock()) is not None) is asked
+
+
 class Shop:
     """The price list's API in two pages, or its refusal."""
 
@@ -95,7 +108,7 @@ class Shop:
 
 
 @asynccontextmanager
-async def price_list(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> AsyncIterator[AwsPriceList]:
+async def shop_open(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> AsyncIterator[AwsPriceList]:
     app = web.Application()
     app.router.add_post("/", shop.answer)
     async with TestServer(app) as server:
@@ -114,7 +127,7 @@ async def price_list(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> AsyncIterat
 
 async def test_all_pages_of_linux_on_shared_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Shop()
-    async with price_list(monkeypatch, shop) as subject:
+    async with shop_open(monkeypatch, shop) as subject:
         assert await subject.on_demand() == {"m7i.large": 0.1, "c7i.large": 0.09, "t3.nano": 0.005}
     first, second = shop.asked
     assert {f["Field"]: f["Value"] for f in first["Filters"]} == {
@@ -131,7 +144,7 @@ async def test_all_pages_of_linux_on_shared_hardware(monkeypatch: pytest.MonkeyP
 async def test_a_refusal_names_the_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Shop()
     shop.refusal = "AccessDeniedException"
-    async with price_list(monkeypatch, shop) as subject:
+    async with shop_open(monkeypatch, shop) as subject:
         with pytest.raises(NotAuthorized) as caught:
             await subject.on_demand()
     assert caught.value.permission == "pricing:GetProducts"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kip.model.quantity import GIB, MIB
-from kip.model.reserve import kube_cpu_millis, kube_memory_bytes, reserve, volume_bytes
+from kip.model.reserve import is_memory_of, kube_cpu_millis, kube_memory_bytes, reserve, volume_bytes
 
 
 # nodeadm's own numbers: 6 % of the first core, 1 % of the second, 0.5 % of two more, 0.25 % of the rest.
@@ -36,6 +36,18 @@ def test_arm64_kernels_keep_some_more() -> None:
     arm64 = reserve(vcpus=2, memory_mib=4096, architecture="arm64")
     assert amd64.vm_memory_bytes == -(-4096 * MIB * 75 // 1000)
     assert arm64.vm_memory_bytes == 64 * MIB - (-4032 * MIB * 75 // 1000)
+
+
+@pytest.mark.parametrize(
+    ("advertised_mib", "seen_mib"), [(512, 420), (8192, 7600), (8192, 8192), (2**20, 10**6)]
+)
+def test_memory_that_a_machine_can_have(advertised_mib: int, seen_mib: int) -> None:
+    assert is_memory_of(advertised_mib * MIB, seen_mib * MIB)
+
+
+@pytest.mark.parametrize(("advertised_mib", "seen_mib"), [(512, 300), (8192, 7000), (8192, 8193), (8192, 0)])
+def test_memory_that_no_such_machine_has(advertised_mib: int, seen_mib: int) -> None:
+    assert not is_memory_of(advertised_mib * MIB, seen_mib * MIB)
 
 
 def test_disk() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -47,6 +49,8 @@ def test_counters(metrics: Metrics) -> None:
     metrics.cellapi.answered("secrets", "pass", 200, 0.01)
     metrics.kubelet.answered("containerLogs", 404, 0.2)
     metrics.kubelet.not_scraped("stats/summary", 3)
+    metrics.catalogue.known("spot", datetime(2026, 1, 1, tzinfo=UTC))
+    metrics.catalogue.asked("spot", "NotAuthorized")
     assert value(metrics, "kip_cell_launches_total", result="error", reason="InsufficientCapacity") == 1
     assert value(metrics, "kip_aws_calls_total", action="RunInstances", result="ok") == 1
     assert value(metrics, "kip_aws_call_seconds_sum", action="RunInstances") == 1.5
@@ -57,6 +61,8 @@ def test_counters(metrics: Metrics) -> None:
     assert value(metrics, "kip_kubelet_requests_total", path="containerLogs", code="404") == 1
     assert value(metrics, "kip_kubelet_request_seconds_count", path="containerLogs") == 1
     assert value(metrics, "kip_kubelet_cells_not_scraped_total", path="stats/summary") == 3
+    assert value(metrics, "kip_catalogue_as_of_timestamp_seconds", source="spot") == 1767225600
+    assert value(metrics, "kip_catalogue_refreshes_total", source="spot", result="NotAuthorized") == 1
 
 
 def test_who_no_longer_serves_a_node_says_nothing_of_its_readiness(metrics: Metrics) -> None:

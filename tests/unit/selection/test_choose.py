@@ -192,6 +192,16 @@ def test_the_default_and_what_replaces_it() -> None:
     assert "t3.nano" not in names
 
 
+def test_what_replaces_a_default_is_not_larger_because_the_defaults_memory_was_seen() -> None:
+    """Of the alternative there is only an estimate, which is lower than what is seen."""
+    catalogue = (*CATALOGUE, kind("t3a.small", 2, 2, 0.0188, burstable=True))
+    market = MarketData(memory_bytes={"t3.small": 2000 * MIB})
+    found = choose(Requirements(sized=False), catalogue, CONSTRAINTS, market=market)
+    assert isinstance(found, Choice)
+    types = list(dict.fromkeys(offer.instance_type.name for offer in found.offers))
+    assert types[:2] == ["t3.small", "t3a.small"]
+
+
 def test_a_default_of_the_wrong_architecture_is_not_taken() -> None:
     needs = Requirements(sized=False, architectures=frozenset({"arm64"}))
     found = choose(needs, CATALOGUE, CONSTRAINTS)
