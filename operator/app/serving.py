@@ -32,6 +32,7 @@ from kip.cells.launcher import Launcher
 from kip.cells.lifecycle import Lifecycle
 from kip.cells.links import Links, Session
 from kip.cells.market import MarketWatch
+from kip.cells.neighbourhood import Neighbourhood
 from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.queue import WorkQueue
 from kip.cells.report import Reporter
@@ -81,7 +82,6 @@ from kip.node.object import Health, NodeOptions
 from kip.observe.metrics import Metrics
 from kip.pods import eligibility
 from kip.pods.annotations import healthy_timeout_s
-from kip.pods.requirements import Known
 from kip.tunnel.pool import TunnelPool
 
 log = structlog.get_logger(__name__)
@@ -435,7 +435,8 @@ class NodeServing:
                 excluded_types=cells.instance_types.excluded,
                 instance_data=instance_data.of(cells.instance_data, around.location.region),
             ),
-            known=lambda pod: Known(defaults=self._defaults.of(pod)),
+            around=Neighbourhood(self._client, self._pods, self._cells),
+            defaults=self._defaults.of,
         )
 
     def _user_data(self, vpc_cidrs: tuple[str, ...], variant: Variant) -> bytes:

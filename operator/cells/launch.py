@@ -42,7 +42,7 @@ class Planner(Protocol):
     """Chooses machines (kip.cells.plan)."""
 
     async def plan(self, pod: Pod) -> tuple[LaunchSpec, ...]:
-        """What to ask EC2 for, best first; raises NoOffer, CloudError."""
+        """What to ask EC2 for, best first; raises NoOffer, CloudError, KubeError."""
         ...
 
     async def replan(self, pod: Pod, intent: Intent) -> LaunchSpec | None:

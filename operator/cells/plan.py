@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import structlog
 
@@ -23,8 +24,9 @@ from kip.model.market import ANY_ZONE, NOTHING_KNOWN, MarketData
 from kip.model.offer import Offer
 from kip.model.quantity import GIB, MIB
 from kip.model.requirements import LaunchType, Requirements
-from kip.pods.annotations import InvalidAnnotationError
+from kip.pods.annotations import InvalidAnnotationError, Layer
 from kip.pods.requirements import Known, requirements
+from kip.pods.spread import Neighbour
 from kip.selection.choose import Choice, Chooser, Constraints, NoFit
 
 log = structlog.get_logger(__name__)
@@ -54,6 +56,35 @@ class PlanOptions:
     instance_data: InstanceData = field(default_factory=InstanceData)
 
 
+class Around(Protocol):
+    """What decides about a pod's zone besides the pod itself (kip.cells.neighbourhood)."""
+
+    async def volume_zones(self, pod: Pod) -> frozenset[str] | None:
+        """Zones in which all of its bound volumes are; None when they are in none in particular. Raises KubeError."""
+        ...
+
+    def neighbours(self, pod: Pod) -> tuple[Neighbour, ...]:
+        """Pods among which it wants to be spread, and where they are."""
+        ...
+
+    def expect(self, pod: Pod, zone: str | None) -> None:
+        """It is about to get a machine there; None takes that back."""
+        ...
+
+
+class _Nothing:
+    """Nothing is around."""
+
+    async def volume_zones(self, pod: Pod) -> frozenset[str] | None:
+        return None
+
+    def neighbours(self, pod: Pod) -> tuple[Neighbour, ...]:
+        return ()
+
+    def expect(self, pod: Pod, zone: str | None) -> None:
+        pass
+
+
 class SelectingPlanner:
     """Chooses from the catalogue, for the site and the market as they are now."""
 
@@ -63,13 +94,16 @@ class SelectingPlanner:
         unavailable: UnavailableOfferings,
         options: PlanOptions,
         *,
-        known: Callable[[Pod], Known] = lambda pod: Known(),
+        around: Around | None = None,
+        defaults: Callable[[Pod], tuple[Layer, ...]] = lambda pod: (),
     ) -> None:
-        """`known` says what is known of a pod besides itself: zones of its volumes, its neighbours, its images."""
+        """What is known of a pod besides itself: what is `around` it (without it nothing), and the annotations that count
+        for those that it lacks."""
         self._sites = sites
         self._unavailable = unavailable
         self._options = options
-        self._known = known
+        self._around = around or _Nothing()
+        self._defaults = defaults
         self._types: Mapping[str, InstanceType] = {}
         self._market = NOTHING_KNOWN
         self._chooser: tuple[Mapping[str, str], Chooser] | None = None
@@ -88,15 +122,25 @@ class SelectingPlanner:
         self._chooser = None
 
     async def plan(self, pod: Pod) -> tuple[LaunchSpec, ...]:
-        """What to ask EC2 for, best first; raises NoOffer, CloudError."""
-        needs = self._requirements(pod)
-        site = await self._sites.current()
-        subnets = _by_zone(site, self._unavailable.subnets())
-        choice = self._choose(needs, site, tuple(subnets))
+        """What to ask EC2 for, best first; raises NoOffer, CloudError, KubeError."""
+        site, volume_zones = await self._sites.current(), await self._around.volume_zones(pod)
+        # Nothing is awaited from here to `expect`: of pods that come at once, each has to see where those before it go.
+        try:
+            needs = self._requirements(pod, volume_zones)
+            subnets = _by_zone(site, self._unavailable.subnets())
+            choice = self._choose(needs, site, tuple(subnets))
+        except NoOffer:
+            self._around.expect(pod, None)
+            raise
+        self._around.expect(pod, choice.offers[0].zone)
         why = str(choice)
         log.debug("chose", pod=pod["metadata"]["name"], choice=why)
         specs = [await self._spec(needs, offer, site, subnets[offer.zone]) for offer in choice.offers]
         return tuple(replace(spec, why=why) for spec in specs)
+
+    def _requirements(self, pod: Pod, volume_zones: frozenset[str] | None) -> Requirements:
+        neighbours, defaults = self._around.neighbours(pod), self._defaults(pod)
+        return _requirements(pod, Known(volume_zones=volume_zones, neighbours=neighbours, defaults=defaults))
 
     def _choose(self, needs: Requirements, site: Site, zones: tuple[str, ...]) -> Choice:
         options = self._options
@@ -138,7 +182,9 @@ class SelectingPlanner:
             return None
         market: Market = "spot" if intent.market == "spot" else "on-demand"
         offer = Offer(kind, subnet.zone, market, None, dedicated=intent.market == "dedicated")
-        return await self._spec(self._requirements(pod), offer, site, subnet)
+        # Where it goes is settled, so what is around the pod is no matter.
+        needs = _requirements(pod, Known(defaults=self._defaults(pod)))
+        return await self._spec(needs, offer, site, subnet)
 
     def unavailable(self, spec: LaunchSpec, error: CloudError) -> None:
         """Leave this offer out for a while, or its subnet for every machine."""
@@ -185,12 +231,6 @@ class SelectingPlanner:
         kind = self._types.get(instance_type)
         return machine.labels(kind, region=self._options.region, zone=zone, market=market) if kind else {}
 
-    def _requirements(self, pod: Pod) -> Requirements:
-        try:
-            return requirements(pod, self._known(pod))
-        except InvalidAnnotationError as error:
-            raise NoOffer(str(error), reason="InvalidAnnotation") from error
-
     async def _spec(self, needs: Requirements, offer: Offer, site: Site, subnet: Subnet) -> LaunchSpec:
         options = self._options
         variant = variant_of(offer.instance_type)
@@ -214,6 +254,13 @@ class SelectingPlanner:
             dedicated=offer.dedicated,
             inherited=needs.inherited,
         )
+
+
+def _requirements(pod: Pod, known: Known) -> Requirements:
+    try:
+        return requirements(pod, known)
+    except InvalidAnnotationError as error:
+        raise NoOffer(str(error), reason="InvalidAnnotation") from error
 
 
 def _by_zone(site: Site, full: Mapping[str, str]) -> dict[str, Subnet]:

@@ -146,6 +146,8 @@ USED = {
     ("discovery.k8s.io", "endpointslices"): {"list": "kube/informer.py", "watch": "kube/informer.py"},
     ("storage.k8s.io", "csidrivers"): {"list": "kube/informer.py", "watch": "kube/informer.py"},
     ("node.k8s.io", "runtimeclasses"): {"list": "kube/informer.py", "watch": "kube/informer.py"},
+    ("", "persistentvolumeclaims"): {"get": "cells/neighbourhood.py"},
+    ("", "persistentvolumes"): {"get": "cells/neighbourhood.py"},
     ("", "namespaces"): {"get": "app/cluster.py", "list": "kube/informer.py", "watch": "kube/informer.py"},
     ("authentication.k8s.io", "tokenreviews"): {"create": "kubelet/auth.py"},
     ("authorization.k8s.io", "subjectaccessreviews"): {"create": "kubelet/auth.py"},

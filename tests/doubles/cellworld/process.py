@@ -22,6 +22,7 @@ from kip.cells.launch import Launch
 from kip.cells.launcher import Launcher
 from kip.cells.lifecycle import Lifecycle
 from kip.cells.links import Contact, Links
+from kip.cells.neighbourhood import Neighbourhood
 from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.queue import WorkQueue
 from kip.cells.report import Reporter
@@ -51,7 +52,6 @@ from kip.model.clock import Clock
 from kip.node.keeper import NodeKeeper
 from kip.node.object import HEALTHY, NodeOptions
 from kip.pods.annotations import Layer, healthy_timeout_s
-from kip.pods.requirements import Known
 from kip.tunnel.errors import HostKeyMismatch
 
 CLUSTER = "test"
@@ -422,7 +422,8 @@ class Process:
             sites,
             UnavailableOfferings(clock=self.clock),
             PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0),
-            known=lambda pod: Known(defaults=self.defaults),
+            around=Neighbourhood(self.api, self.pods, self.cells),
+            defaults=lambda pod: self.defaults,
         )
         self.lifecycle = Lifecycle(
             self.tools,

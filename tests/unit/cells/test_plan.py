@@ -22,7 +22,7 @@ from kip.model.clock import ManualClock
 from kip.model.instance_type import InstanceType
 from kip.model.market import MarketData
 from kip.pods.annotations import Layer
-from kip.pods.requirements import Known
+from kip.pods.spread import Neighbour
 
 OPTIONS = PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0)
 
@@ -163,17 +163,68 @@ async def test_types_that_ec2_tells_replace_the_built_in_ones() -> None:
     assert "m99i.large" not in {spec.instance_type for spec in await subject.plan(pod())}
 
 
-async def test_what_is_known_of_a_pod_besides_itself() -> None:
-    bound = Known(volume_zones=frozenset({"us-east-1b"}), image_architectures=frozenset({"arm64"}))
-    specs = await planner(known=lambda pod: bound).plan(pod())
+class Elsewhere:
+    """Volumes in one zone, neighbours in another; notes what it is told."""
+
+    def __init__(
+        self, volume_zones: frozenset[str] | None = None, neighbours: tuple[Neighbour, ...] = ()
+    ) -> None:
+        self._volume_zones = volume_zones
+        self._neighbours = neighbours
+        self.expected: list[str | None] = []
+
+    async def volume_zones(self, pod: Any) -> frozenset[str] | None:
+        return self._volume_zones
+
+    def neighbours(self, pod: Any) -> tuple[Neighbour, ...]:
+        return self._neighbours
+
+    def expect(self, pod: Any, zone: str | None) -> None:
+        self.expected.append(zone)
+
+
+SPREAD = {
+    "topologyKey": "topology.kubernetes.io/zone",
+    "maxSkew": 1,
+    "whenUnsatisfiable": "DoNotSchedule",
+    "labelSelector": {},
+}
+
+
+async def test_a_machine_is_where_the_pods_volumes_are() -> None:
+    around = Elsewhere(frozenset({"us-east-1b"}))
+    specs = await planner(around=around).plan(pod())
     assert {spec.zone for spec in specs} == {"us-east-1b"}
-    assert all(spec.instance_type.partition(".")[0].rstrip("dn")[-1] == "g" for spec in specs)
+    assert around.expected == ["us-east-1b"]
+    assert all(" in us-east-1b, " in spec.why for spec in specs)
+
+
+async def test_a_machine_is_not_where_enough_neighbours_are() -> None:
+    around = Elsewhere(neighbours=(Neighbour({}, "us-east-1a"),))
+    specs = await planner(around=around).plan(pod(topologySpreadConstraints=[SPREAD]))
+    assert {spec.zone for spec in specs} == {"us-east-1b"}
+
+
+async def test_nobody_counts_on_a_pod_that_gets_no_machine() -> None:
+    around = Elsewhere(frozenset({"us-east-1f"}))
+    with pytest.raises(NoOffer, match="the pod's volumes are in us-east-1f"):
+        await planner(around=around).plan(pod())
+    assert around.expected == [None]
 
 
 async def test_a_default_that_is_in_the_way_is_named() -> None:
     mistyped = Layer("namespace shop", {"pod.elotl.co/instance-type": "m7i.lareg"})
     with pytest.raises(NoOffer, match=r"pod\.elotl\.co/instance-type=m7i\.lareg of namespace shop"):
-        await planner(known=lambda pod: Known(defaults=(mistyped,))).plan(pod())
+        await planner(defaults=lambda pod: (mistyped,)).plan(pod())
+
+
+async def test_what_a_pod_inherits_and_where_its_volumes_are_count_together() -> None:
+    inherited = Layer("namespace shop", {"pod.elotl.co/instance-profile": "web"})
+    around = Elsewhere(frozenset({"us-east-1b"}))
+    subject = planner(around=around, defaults=lambda pod: (inherited,))
+    first, *others = await subject.plan(pod())
+    assert {(spec.zone, spec.instance_profile) for spec in (first, *others)} == {("us-east-1b", "web")}
+    assert await subject.replan(pod(), intent_of(first)) == first
 
 
 async def test_why_there_is_nothing() -> None:
