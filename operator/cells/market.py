@@ -42,7 +42,7 @@ _EVERY: dict[Source, float] = {
     # They change a few times a year; Karpenter asks as often.
     "prices": 12 * 3600,
     # AWS moves them slowly, "based on long-term trends" (EC2 User Guide, "Spot Instance pricing history"), a type in a zone
-    # some times a day. A sweep over a large region takes some 30 calls and a second of CPU time.
+    # some times a day. A sweep over a large region takes some 80 calls, 40 seconds and one of CPU time.
     "spot": 30 * 60,
 }
 # What is known without the answer, for the log.

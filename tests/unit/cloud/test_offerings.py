@@ -56,7 +56,7 @@ async def test_pages_are_put_together_and_small() -> None:
     client = Pages("InstanceTypes", [TYPE], [], [other])
     assert [kind.name for kind in await offerings(client).types()] == ["c7i.large", "m7i.large"]
     assert [asked.get("NextToken") for asked in client.asked] == [None, "1", "2"]
-    assert {asked["MaxResults"] for asked in client.asked} == {50}
+    assert {asked["MaxResults"] for asked in client.asked} == {25}
 
 
 async def test_pages_are_paced() -> None:
