@@ -61,7 +61,7 @@ class Planner(Protocol):
         """A subnet, group or image that EC2 was asked for does not exist: look again before the next plan."""
         ...
 
-    def price(self, instance_type: str, launch_type: LaunchType) -> str | None:
+    def price(self, instance_type: str, zone: str, launch_type: LaunchType) -> str | None:
         """US dollars an hour as text; None when it is not known."""
         ...
 
@@ -192,7 +192,7 @@ class Launch:
             zone=instance.zone,
             address=instance.private_ip,
             pod_ip=instance.pod_ip,
-            price=self._planner.price(instance.instance_type, instance.launch_type),
+            price=self._planner.price(instance.instance_type, instance.zone, instance.launch_type),
         )
         cell = cell.set(LAUNCHED, "True", "Launched", f"EC2 instance {instance.id}", now=now)
         cell = await tools.cells.save(cell)

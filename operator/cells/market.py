@@ -90,6 +90,7 @@ class MarketWatch:
         self._types: tuple[InstanceType, ...] | None = None
         self._failures: Counter[Source] = Counter()
         self._refused: set[Source] = set()
+        self._unbelieved: set[str] = set()
 
     async def run(self) -> None:
         """Ask for ever. Raises nothing."""
@@ -107,7 +108,9 @@ class MarketWatch:
         believed everything, as its pod may be root on it: an amount that no machine of the type can have is no news.
         """
         if not is_memory_of(advertised_bytes, seen_bytes):
-            log.info("memory of a cell is out of range", type=instance_type, seen=seen_bytes)
+            if instance_type not in self._unbelieved:
+                self._unbelieved.add(instance_type)
+                log.warning("no such machine has this memory", type=instance_type, seen_bytes=seen_bytes)
             return
         seen = seen_bytes // _MEMORY_STEP * _MEMORY_STEP
         known = self._market.memory_bytes.get(instance_type)

@@ -20,7 +20,7 @@ from kip.cloud.instance_data import InstanceData
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.model.cell import Intent
 from kip.model.instance_type import InstanceType
-from kip.model.market import ANY_ZONE, NOTHING_KNOWN, MarketData
+from kip.model.market import NOTHING_KNOWN, MarketData
 from kip.model.offer import Offer
 from kip.model.quantity import GIB, MIB
 from kip.model.requirements import LaunchType, Requirements
@@ -203,11 +203,11 @@ class SelectingPlanner:
         """Look again before the next plan."""
         self._sites.forget()
 
-    def price(self, instance_type: str, launch_type: LaunchType) -> str | None:
-        """US dollars an hour as text; None when it is not known, as for spot unless it is the same in all zones."""
+    def price(self, instance_type: str, zone: str, launch_type: LaunchType) -> str | None:
+        """US dollars an hour as text; None when it is not known."""
         kind = self._types.get(instance_type)
         if launch_type == "spot":
-            usd = self._market.spot_price(instance_type, ANY_ZONE)
+            usd = self._market.spot_price(instance_type, zone)
         elif launch_type == "dedicated":
             usd = self._market.dedicated.get(instance_type)
         else:

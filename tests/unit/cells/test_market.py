@@ -189,5 +189,7 @@ def test_the_least_memory_that_was_seen_of_a_type_counts() -> None:
 
 def test_a_cell_cannot_make_up_memory() -> None:
     world = World()
-    seen(world, 8 * GIB + 1, 64 * GIB, 1, 0, -1)
+    with capture_logs() as logs:
+        seen(world, 8 * GIB + 1, 64 * GIB, 1, 0, -1)
     assert world.told == []
+    assert len(logs) == 1, "nor fill the log"

@@ -91,6 +91,8 @@ async def test_spot_prices_decide_once_they_are_known() -> None:
     assert {spec.market for spec in others} == {"spot"}
     assert first.why.startswith("chose r7i.large in us-east-1b, spot $0.001/h; ")
     assert {spec.why for spec in others} == {first.why}
+    assert subject.price("r7i.large", "us-east-1b", "spot") == "0.001"
+    assert subject.price("r7i.large", "us-east-1a", "spot") is None
 
 
 async def test_spot_preferred_has_on_demand_in_the_same_go() -> None:
@@ -105,7 +107,9 @@ async def test_dedicated_is_launched_on_hardware_of_ones_own() -> None:
     assert str(first).endswith(", dedicated")
     assert first.request(client_token="t", count=1, tags={}).dedicated
     assert first.digest() != replace(first, dedicated=False).digest()
-    assert subject.price(first.instance_type, "dedicated") is None, "never a price that is made up"
+    assert subject.price(first.instance_type, first.zone, "dedicated") is None, (
+        "never a price that is made up"
+    )
 
 
 async def test_hardware_of_ones_own_and_shared_hardware_run_out_apart() -> None:
@@ -137,13 +141,13 @@ async def test_a_file_of_ones_own(tmp_path: Path) -> None:
     )
     subject = planner(options=replace(OPTIONS, instance_data=instance_data.of(path, "us-east-1")))
     assert (await subject.plan(pod()))[0].instance_type == "m7i.xlarge"
-    assert subject.price("m7i.xlarge", "on-demand") == "0.0001"
-    assert subject.price("m7i.xlarge", "spot") == "0.00005"
-    assert subject.price("m7i.xlarge", "dedicated") == "0.0002"
+    assert subject.price("m7i.xlarge", "us-east-1a", "on-demand") == "0.0001"
+    assert subject.price("m7i.xlarge", "us-east-1a", "spot") == "0.00005"
+    assert subject.price("m7i.xlarge", "us-east-1a", "dedicated") == "0.0002"
     # Newer facts do not push it aside.
     subject.refresh(MarketData(on_demand={"m7i.xlarge": 5.0}))
     assert (await subject.plan(pod()))[0].instance_type == "m7i.xlarge"
-    assert subject.price("m7i.xlarge", "on-demand") == "0.0001"
+    assert subject.price("m7i.xlarge", "us-east-1a", "on-demand") == "0.0001"
 
 
 async def test_types_that_ec2_tells_replace_the_built_in_ones() -> None:

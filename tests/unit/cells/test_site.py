@@ -318,5 +318,5 @@ def test_what_a_machine_has_is_known_for_known_types(world):
     planner = world.planner()
     assert planner.capacity("t3.micro")["cpu"] == "2"
     assert planner.capacity("t9.huge") == {}
-    assert planner.price("t3.micro", "on-demand") is not None
-    assert planner.price("t3.micro", "spot") is None, "never a price that is made up"
+    assert planner.price("t3.micro", "us-east-1a", "on-demand") is not None
+    assert planner.price("t3.micro", "us-east-1a", "spot") is None, "never a price that is made up"
