@@ -76,7 +76,7 @@ def cloud_config(node: Node) -> bytes:
             {"path": path, "content": text, "permissions": "0600"} for path, text in files.items()
         ],
         "runcmd": [
-            "sysctl --quiet --write net.ipv4.ip_forward=1",
+            "sysctl --quiet --write net.ipv4.ip_forward=1 net.ipv4.conf.eth0.proxy_arp=1",
             "systemctl daemon-reload",
             "systemctl start --no-block containerd kubelet kube-proxy",
         ],
@@ -93,7 +93,7 @@ def _kubelet_arguments(name: str) -> str:
 
 
 def _network(pods: IPv4Network) -> dict[str, object]:
-    """Pods behind a bridge, with addresses of the VPC: the machine answers for them there (proxy ARP)."""
+    """Pods behind a bridge, with addresses of the VPC: the machine answers for them there (proxy ARP, see `cloud_config`)."""
     bridge = {
         "type": "bridge",
         "bridge": _BRIDGE,
