@@ -93,7 +93,7 @@ def _kubelet_arguments(name: str) -> str:
 
 
 def _network(pods: IPv4Network) -> dict[str, object]:
-    """Pods behind a bridge, with addresses of the VPC: the machine answers for them there (proxy ARP, see `cloud_config`)."""
+    """Pods behind a bridge, with addresses of the VPC: the machine answers for them there (proxy ARP)."""
     bridge = {
         "type": "bridge",
         "bridge": _BRIDGE,

@@ -34,8 +34,8 @@ def plug_in(network: Network, namespace: Path, instance: Instance) -> None:
         f"ip route add {METADATA_ADDRESS}/32 dev eth0",
         # A new namespace inherits the host's: user data that forgets to switch forwarding on shall fail.
         "echo 0 >/proc/sys/net/ipv4/ip_forward",
-        # Plays the VPC: answers for a secondary address once the machine routes it to its pod. For just these: with proxy_arp
-        # a machine that leads foreign packets to its pod (cloud routes) would answer for every other machine too.
+        # Plays the VPC: answers for a secondary address once the machine routes it to its pod. For no other: with proxy_arp
+        # a machine that leads foreign packets to its pod (cloud routes) would answer for every machine.
         *(f"ip neigh add proxy {address} dev eth0" for address in instance.secondary_ips),
         "echo 0 >/proc/sys/net/ipv4/neigh/eth0/proxy_delay",
     ]
