@@ -15,7 +15,7 @@ import pytest
 
 from kip.local import build
 from kip.local.progress import Silent
-from kip.model.cell import Cell, Intent
+from kip.model.cell import Cell, CloudRoutes, Intent
 
 pytestmark = pytest.mark.integration
 
@@ -264,6 +264,7 @@ def test_everything_that_the_operator_knows_of_a_cell_is_kept(kubectl: Kubectl, 
         pod_ip="10.0.0.2",
         price="0.0208",
         host_key="ssh-ed25519 AAAA",
+        routes=CloudRoutes("eni-1", "vpc-1", "subnet-1", ("172.20.0.0/16",)),
     ).set("Launched", "True", "Running", "it runs", now=now)
     assert None not in known.status().values(), "a field is left out of this test"
     patch = json.dumps({"status": known.status()})
