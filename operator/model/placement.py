@@ -72,7 +72,7 @@ class Rule:
                 return value is not None
             case "DoesNotExist":
                 return value is None
-        if value is None or not _is_number(value) or not all(map(_is_number, self.values)):
+        if value is None or not self.values or not all(map(_is_number, (value, *self.values))):
             return False
         limit = int(self.values[0])
         return int(value) > limit if self.operator == "Gt" else int(value) < limit

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kip.pods.selectors import rule_of
 from kip.pods.tree import Pod, dig, entries, items
 
 _REQUIRED = ("spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
@@ -37,30 +38,7 @@ def _term_allows(term: Mapping[str, Any], labels: Mapping[str, str], node_name: 
     of_labels, of_fields = [*items(term, "matchExpressions")], [*items(term, "matchFields")]
     # A term without anything selects no node.
     return bool(of_labels or of_fields) and (
-        all(_agrees(rule, labels.get(rule["key"])) for rule in of_labels)
+        all(rule_of(e).allows(labels.get(e["key"])) for e in of_labels)
         # metadata.name is the only field there is.
-        and all(_agrees(rule, node_name) for rule in of_fields)
+        and all(rule_of(e).allows(node_name) for e in of_fields)
     )
-
-
-def _agrees(rule: Mapping[str, Any], value: str | None) -> bool:
-    values = rule.get("values") or []
-    match rule["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case _:
-            return _compares(rule["operator"], value, values)
-
-
-def _compares(operator: str, value: str | None, values: list[str]) -> bool:
-    try:
-        difference = int(value or "") - int(values[0])
-    except (ValueError, IndexError):
-        return False
-    return difference > 0 if operator == "Gt" else difference < 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from kip.model.placement import ARCHITECTURE, GPU_KIND_PREFIX, MARKETS, Rule, Term, decides_machine
 from kip.model.requirements import Market
+from kip.pods.selectors import rule_of
 from kip.pods.tree import Pod, entries, items
 
 _TERMS = ("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
@@ -69,7 +70,7 @@ def _selected(label: str, value: Any) -> Rule:
 
 def _rules(term: Mapping[str, Any]) -> Term:
     return tuple(
-        Rule(e["key"], e["operator"], tuple(str(value) for value in e.get("values") or ()))
+        rule_of(e)
         for e in items(term, "matchExpressions")
         if decides_machine(e["key"]) and not _says_nothing(e)
     )

@@ -1,11 +1,18 @@
-"""Label selectors (metav1.LabelSelector)."""
+"""Label selectors (metav1.LabelSelector), and the expressions that they share with node affinity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from kip.model.placement import Rule
 from kip.pods.tree import entries, items
+
+
+def rule_of(expression: Mapping[str, Any]) -> Rule:
+    """One of `matchExpressions`, of a label selector or of a node selector's term."""
+    values = tuple(str(value) for value in expression.get("values") or ())
+    return Rule(expression["key"], expression["operator"], values)
 
 
 def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
@@ -13,18 +20,6 @@ def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bo
     if selector is None:
         return False
     return all(labels.get(key) == value for key, value in entries(selector, "matchLabels").items()) and all(
-        _matches(expression, labels) for expression in items(selector, "matchExpressions")
+        rule_of(expression).allows(labels.get(expression["key"]))
+        for expression in items(selector, "matchExpressions")
     )
-
-
-def _matches(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    value, values = labels.get(expression["key"]), expression.get("values") or ()
-    match expression["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case _:  # DoesNotExist; the API server lets nothing else through
-            return value is None
