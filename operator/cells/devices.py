@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kip.model.requirements import GPU
 from kip.pods import resources
-from kip.pods.requirements import GPU
 
 
 @dataclass(frozen=True)

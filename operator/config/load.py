@@ -14,6 +14,7 @@ from kip.config import obsolete, source
 from kip.config.obsolete import Where
 from kip.config.problems import ConfigError, ConfigWarning, KeyPath, Problem, explain
 from kip.config.schema import Settings, key_of
+from kip.model.requirements import GPU
 
 # Key -> the environment variables that stand in for it, the first one that is set counts. VKUBELET_POD_IP is
 # what the first Kip's manifests set.
@@ -24,7 +25,6 @@ _FROM_ENVIRONMENT: Mapping[KeyPath, tuple[str, ...]] = {
 }
 #: Fields of `cells` that are paths of files.
 _FILES = ("cloud_init_file", "instance_data")
-_GPU = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _remarks(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
             ("cells", "standbyCells"),
             "checked, but without effect: this version keeps no standby cells",
         )
-    if settings.cells.boot_image_spec.given and _GPU in settings.kubelet.capacity:
+    if settings.cells.boot_image_spec.given and GPU in settings.kubelet.capacity:
         yield (
             ("cells", "bootImageSpec"),
             "used for machines with GPUs too: pods get their GPUs only if it brings NVIDIA's driver and container "

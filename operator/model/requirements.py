@@ -9,6 +9,8 @@ from kip.model.placement import Term
 from kip.model.quantity import format_millis, human_bytes
 from kip.model.spread import ZoneSpread
 
+#: The resource by which pods request whole GPUs of NVIDIA.
+GPU = "nvidia.com/gpu"
 #: How an instance is paid for. `spot` may be taken back by EC2 with two minutes' notice.
 Market = Literal["on-demand", "spot"]
 #: How an instance is launched: `dedicated` is on demand, on hardware that no other account uses.

@@ -9,7 +9,7 @@ from typing import Any
 
 from kip.model.placement import MARKETS, Term
 from kip.model.quantity import GIB
-from kip.model.requirements import MarketWish, Part, Requirements
+from kip.model.requirements import GPU, MarketWish, Part, Requirements
 from kip.model.reserve import volume_bytes
 from kip.pods import placement, resources
 from kip.pods.annotations import LAUNCH_TYPE, PREFIX, Layer, Wishes, wishes
@@ -17,7 +17,6 @@ from kip.pods.resources import HUGE_PAGES, Amounts
 from kip.pods.spread import Neighbour, zone_spreads
 from kip.pods.tree import Pod, items
 
-GPU = "nvidia.com/gpu"
 _EPHEMERAL = "ephemeral-storage"
 _ON_EVERY_CELL = frozenset({"cpu", "memory", _EPHEMERAL, GPU})
 
