@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
@@ -69,15 +69,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Compiles what worlds consist of before the first test: the first time takes longer than a test may."""
-    if session.config.option.collectonly or not any(map(_is_worldly, session.items)):
+    """Compiles what tests run before the first of them: the first time takes longer than a test may."""
+    if session.config.option.collectonly:
         return
     # Who waits for minutes wants to see for what.
     with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        for programs in (build.KUBERNETES, build.CONTAINERD, build.COREDNS, PROGRAMS):
+        for programs in _programs(session.items):
             # Without one of them the tests that need it fail, and say so.
             with suppress(build.BuildError):
                 build.ensure(programs, ConsoleProgress())
+
+
+def _programs(items: Sequence[pytest.Item]) -> Iterator[build.Build]:
+    if any(map(_is_worldly, items)):
+        yield from (build.KUBERNETES, build.CONTAINERD, build.COREDNS, PROGRAMS)
+    if any("helm_program" in getattr(item, "fixturenames", ()) for item in items):
+        yield build.HELM
 
 
 def _is_worldly(item: pytest.Item) -> bool:
@@ -97,6 +104,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def project() -> Path:
     """The project's top folder."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def helm_program() -> Path:
+    """Helm's command line."""
+    try:
+        return build.ensure(build.HELM, ConsoleProgress()) / "helm"
+    except build.BuildError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

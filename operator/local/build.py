@@ -1,4 +1,4 @@
-"""Compiling the programs that the local world runs: Kubernetes, containerd and CoreDNS, once per version.
+"""Compiling the programs that the local world runs, and Helm that installs into it, once per version.
 
 Each is kept in `<cache>/bin/<kind>-<version>-<hash of what it is made from>/`, outside the project, so that a
 checkout, an installed package and the tests share them. A build goes to a temporary directory that is renamed
@@ -25,6 +25,7 @@ from kip.local.world import WorldError
 KUBERNETES_VERSION = "v1.36.3"
 CONTAINERD_VERSION = "v2.2.9"
 COREDNS_VERSION = "v1.14.7"
+HELM_VERSION = "v3.22.0"
 
 _SMALL = ("-trimpath", "-ldflags=-s -w")  # no paths of this machine, no symbols: a third smaller
 _GO_NEEDED = (1, 26)  # what the go.mod of Kubernetes 1.36 asks for
@@ -217,13 +218,14 @@ def _kubernetes() -> Build:
 
 
 def _installed(
-    kind: str, version: str, packages: tuple[str, ...], *, usual: float, replacement: str
+    kind: str, version: str, packages: tuple[str, ...], *, usual: float, replacement: str, defines: str = ""
 ) -> Build:
-    """A build of main packages of one public module by `go install`."""
+    """A build of main packages of one public module by `go install`; `defines` sets variables (`-X name=value`)."""
+    flags = tuple(f"{flag} {defines}" if defines and "ldflags" in flag else flag for flag in _SMALL)
 
     def compile_(output: Path, log: Path) -> None:
         wanted = [f"{package}@{version}" for package in packages]
-        run_go(log, "install", *_SMALL, *wanted, directory=output, environment={"GOBIN": str(output)})
+        run_go(log, "install", *flags, *wanted, directory=output, environment={"GOBIN": str(output)})
 
     return Build(
         kind=kind,
@@ -231,7 +233,7 @@ def _installed(
         programs=tuple(package.rpartition("/")[2] for package in packages),
         usual=usual,
         replacement=replacement,
-        fingerprint=" ".join((*_SMALL, *packages)),
+        fingerprint=" ".join((*flags, *packages)),
         compile=compile_,
     )
 
@@ -249,4 +251,18 @@ CONTAINERD = _installed(
 )
 COREDNS = _installed(
     "coredns", COREDNS_VERSION, ("github.com/coredns/coredns",), usual=240, replacement="KIP_COREDNS_BIN_DIR"
+)
+_HELM = "helm.sh/helm/v3"
+_MAJOR, _MINOR = KUBERNETES_VERSION.removeprefix("v").split(".")[:2]
+HELM = _installed(
+    "helm",
+    HELM_VERSION,
+    (f"{_HELM}/cmd/helm",),
+    usual=120,
+    replacement="KIP_HELM_BIN_DIR",
+    # Without them it calls itself older, and takes every cluster that it is not told of for Kubernetes 1.20.
+    defines=(
+        f"-X {_HELM}/internal/version.version={HELM_VERSION} "
+        f"-X {_HELM}/pkg/chartutil.k8sVersionMajor={_MAJOR} -X {_HELM}/pkg/chartutil.k8sVersionMinor={_MINOR}"
+    ),
 )
