@@ -61,7 +61,12 @@ class SubnetFull(QuotaExceeded):
 
 
 # Of actions that are not EC2's, the service by which IAM names them.
-_SERVICES = {"GetProducts": "pricing"}
+_SERVICES = {
+    "GetProducts": "pricing",
+    "GetCallerIdentity": "sts",
+    "GetServiceQuota": "servicequotas",
+    "GetInstanceProfile": "iam",
+}
 
 
 class NotAuthorized(CloudError):

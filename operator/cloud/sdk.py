@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,15 +98,18 @@ class Ec2Sdk(_Sdk):
         self._check("RunInstances")
         return await self._call("RunInstances", self._client.run_instances(**params))
 
-    async def terminate_instances(self, instance_ids: list[str]) -> Answer:
+    # `more`, here and below, are further parameters, like DryRun.
+
+    async def terminate_instances(self, instance_ids: list[str], **more: Any) -> Answer:
         self._check("TerminateInstances")
         return await self._call(
-            "TerminateInstances", self._client.terminate_instances(InstanceIds=instance_ids)
+            "TerminateInstances", self._client.terminate_instances(InstanceIds=instance_ids, **more)
         )
 
-    async def create_tags(self, resource_ids: list[str], tags: list[Answer]) -> Answer:
+    async def create_tags(self, resource_ids: list[str], tags: list[Answer], **more: Any) -> Answer:
         self._check("CreateTags")
-        return await self._call("CreateTags", self._client.create_tags(Resources=resource_ids, Tags=tags))
+        call = self._client.create_tags(Resources=resource_ids, Tags=tags, **more)
+        return await self._call("CreateTags", call)
 
     async def describe_instances(self, filters: list[Answer]) -> list[Answer]:
         reservations = await self._all_pages(
@@ -146,9 +149,10 @@ class Ec2Sdk(_Sdk):
             "RevokeSecurityGroupIngress", self._client.revoke_security_group_ingress(**params)
         )
 
-    async def delete_security_group(self, group_id: str) -> Answer:
+    async def delete_security_group(self, group_id: str, **more: Any) -> Answer:
         self._check("DeleteSecurityGroup")
-        return await self._call("DeleteSecurityGroup", self._client.delete_security_group(GroupId=group_id))
+        call = self._client.delete_security_group(GroupId=group_id, **more)
+        return await self._call("DeleteSecurityGroup", call)
 
     async def describe_route_tables(self, filters: list[Answer]) -> list[Answer]:
         return await self._all_pages(
@@ -205,6 +209,34 @@ class PricingSdk(_Sdk):
         return await self._call("GetProducts", self._client.get_products(**page))
 
 
+class AccountSdk(_Sdk):
+    """Who asks, and what the account may have and has: each call goes to another service, none changes anything."""
+
+    def __init__(
+        self,
+        open_client: Callable[[str], AbstractAsyncContextManager[Any]],
+        observe: Observe = lambda action, result, seconds: None,
+    ) -> None:
+        """`open_client` makes a service's client."""
+        super().__init__(None, observe)
+        self._open = open_client
+
+    async def get_caller_identity(self) -> Answer:
+        async with self._open("sts") as client:
+            return await self._call("GetCallerIdentity", client.get_caller_identity())
+
+    async def get_service_quota(self, service: str, quota: str) -> Answer:
+        async with self._open("service-quotas") as client:
+            asked = client.get_service_quota(ServiceCode=service, QuotaCode=quota)
+            return await self._call("GetServiceQuota", asked)
+
+    async def get_instance_profile(self, name: str) -> Answer:
+        async with self._open("iam") as client:
+            return await self._call(
+                "GetInstanceProfile", client.get_instance_profile(InstanceProfileName=name)
+            )
+
+
 class Session:
     """What clients of one process share. The first one costs 0.25 s and some 20 MB, each further one 5 ms and 1 MB."""
 
@@ -245,6 +277,23 @@ class Session:
         """
         async with self._client("pricing", region_name=region) as client:
             yield PricingSdk(client, self._observe)
+
+    def account(self) -> AccountSdk:
+        """Other services than EC2, each at its usual endpoint or that of `AWS_ENDPOINT_URL_…`; raises as `ec2`."""
+        return AccountSdk(self._client, self._observe)
+
+    async def credentials(self) -> str:
+        """Where the credentials are from, in botocore's words, like `assume-role-with-web-identity`.
+
+        Raises:
+            NotAuthorized: there are none.
+            Unreachable: whoever gives them does not answer.
+        """
+        with _border(""):
+            found = await self._session.get_credentials()
+        if found is None:
+            raise NotAuthorized("no AWS credentials", code="NoCredentials")
+        return str(found.method)
 
     @asynccontextmanager
     async def _client(self, service: str, **parameters: Any) -> AsyncIterator[Any]:

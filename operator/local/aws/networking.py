@@ -1,4 +1,4 @@
-"""What EC2 does with security groups, routes and source/destination checks, and moto does not."""
+"""What EC2 does with security groups, routes and source/destination checks, and moto does not: dry runs among it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,20 @@ class NetworkCalls(EC2Response):
         # moto looks for that with some targets only, and not at local routes.
         if any(route.destination_cidr_block == cidr for route in table.routes):
             raise EC2ClientError("RouteAlreadyExists", f"The route identified by {cidr} already exists.")
+        self.error_on_dryrun()
         result = super().create_route()
         (made,) = (route for route in table.routes if route.destination_cidr_block == cidr)
         made.__class__ = LocalRoute  # the backend's method has no place where another class could be named
         return result
 
+    def delete_route(self) -> ActionResult:
+        self.ec2_backend.get_route_table(self._get_param("RouteTableId"))
+        self.error_on_dryrun()
+        return super().delete_route()
+
     def modify_instance_attribute(self) -> ActionResult:
+        self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        self.error_on_dryrun()
         result = super().modify_instance_attribute()
         checked = self._get_param("SourceDestCheck.Value")
         if checked is not None:

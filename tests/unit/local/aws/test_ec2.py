@@ -169,3 +169,24 @@ def test_spot_costs_a_share_of_the_on_demand_price(aws: Aws) -> None:
     )
     assert re.findall(r"<spotPrice>([^<]+)</spotPrice>", text) == ["0.038400"]
     assert "nextToken" not in text
+
+
+def test_a_dry_run_says_what_would_be_and_changes_nothing(aws: Aws) -> None:
+    (instance,) = aws.run()
+    table = re.findall(r"<routeTableId>(rtb-\w+)</routeTableId>", aws.call("DescribeRouteTables")[1])[0]
+    route = {"RouteTableId": table, "DestinationCidrBlock": "192.0.2.0/24"}
+    before = aws.call("DescribeRouteTables")[1]
+    for action, parameters in (
+        ("RunInstances", {"ImageId": "ami-0c1b0000020261105", "InstanceType": "t3.nano"}),
+        ("TerminateInstances", {"InstanceId.1": instance}),
+        ("CreateTags", {"ResourceId.1": instance, "Tag.1.Key": "a", "Tag.1.Value": "b"}),
+        ("ModifyInstanceAttribute", {"InstanceId": instance, "SourceDestCheck.Value": "false"}),
+        ("CreateRoute", {**route, "GatewayId": "igw-1"}),
+        ("DeleteRoute", route),
+    ):
+        status, text = aws.call(action, DryRun="true", **parameters)
+        assert (status, "<Code>DryRunOperation</Code>" in text) == (412, True), f"{action}: {text}"
+    assert list(aws.instances()) == [instance]
+    assert aws.instances()[instance]["state"] == "running"
+    assert aws.call("DescribeRouteTables")[1] == before
+    assert "<sourceDestCheck>true" in aws.call("DescribeInstances")[1]

@@ -1,0 +1,1 @@
+"""What Kip may do in AWS: the policies of deploy/iam, filled in for one installation."""
