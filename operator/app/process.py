@@ -70,7 +70,7 @@ async def _run(settings: Settings, kubeconfig: Path | None) -> None:
             around.client, around.clock, namespace=settings.cluster.namespace, identity=around.identity
         )
         current = Current()
-        around.metrics.count_cells(current.phases)
+        around.metrics.count(current.snapshot)
         probes = Probes(around.metrics, clock=around.clock)
         probes.ready("serving", current.trouble)
         await stack.enter_async_context(
@@ -103,9 +103,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
         metrics = Metrics()
         session = Session(
             sdk_settings(aws, location.region),
-            observe=lambda action, result, seconds: metrics.aws_called(
-                action, result=result, seconds=seconds
-            ),
+            observe=metrics.aws_called,
         )
         ec2 = await stack.enter_async_context(session.ec2())
         # Unix socket paths have 107 bytes: not below a directory with a long name.

@@ -44,6 +44,7 @@ from kip.cells.serve import Serve
 from kip.cells.services import ServiceRules
 from kip.cells.settings import CellSettings
 from kip.cells.site import SiteOptions, Sites, Variant
+from kip.cells.spending import Spending
 from kip.cells.stages import Tools
 from kip.cells.tagger import Tagger
 from kip.cells.tags import PodTags
@@ -73,13 +74,13 @@ from kip.kubelet.clientca import ClientCa
 from kip.kubelet.logs import KeptLogs
 from kip.kubelet.server import KubeletServer
 from kip.model import names
-from kip.model.cell import Cell, Phase
+from kip.model.cell import Cell
 from kip.model.clock import Clock
 from kip.model.quantity import whole
 from kip.node.cloudhealth import CloudHealth
 from kip.node.keeper import NodeKeeper
 from kip.node.object import Health, NodeOptions
-from kip.observe.metrics import Metrics
+from kip.observe.metrics import Metrics, Snapshot
 from kip.pods import eligibility
 from kip.pods.annotations import healthy_timeout_s
 from kip.tunnel.pool import TunnelPool
@@ -128,7 +129,8 @@ class NodeServing:
         self._compute = Ec2Compute(ec2)
         self._network = Ec2Network(ec2)
         self._pods = PodStore()
-        self._cells = Cells(client, node_name)
+        self._spending = Spending(clock, around.metrics.spent)
+        self._cells = Cells(client, node_name, seen=self._spending.see, gone=self._spending.gone)
         self._informers = self._shared_informers()
         self._defaults = PodDefaults(self._informers["namespaces"].items, settings.cells.default_annotations)
         self._rules = ServiceRules(
@@ -242,6 +244,7 @@ class NodeServing:
 
     async def close(self) -> None:
         """Let go of everything, within two and a half seconds whatever hangs; pods go on running. Raises nothing."""
+        self._spending.settle()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(
@@ -260,9 +263,20 @@ class NodeServing:
             except Exception:
                 log.exception("not closed", what=what, step=close.__qualname__)
 
-    def phases(self) -> list[Phase]:
-        """The phase of every cell."""
-        return [cell.phase for cell in self._cells.all()]
+    def snapshot(self) -> Snapshot:
+        """What there is now, for Prometheus."""
+        self._spending.settle()
+        cells = self._cells.all()
+        launched = [cell for cell in cells if cell.instance_id]
+        return Snapshot(
+            phases=tuple(cell.phase for cell in cells),
+            instances=tuple((c.instance_type or "", c.zone or "", c.market or "") for c in launched),
+            usd_per_hour=self._spending.usd_per_hour(),
+            unpriced=sum(cell.price is None for cell in launched),
+            aws_tokens=self._compute.tokens(),
+            queue=self._queue.depth(),
+            tunnels=self._pool.states(),
+        )
 
     def trouble(self) -> str | None:
         """Why this process cannot serve its node well just now; None if it can."""
@@ -385,6 +399,8 @@ class NodeServing:
             rests=Rests(around.clock),
             clock=around.clock,
             observe=around.metrics.pod_reached,
+            count_launch=around.metrics.launched,
+            count_given_up=around.metrics.given_up,
             healthy_timeout_s=lambda pod: healthy_timeout_s(pod, self._defaults.of(pod)),
         )
         keeper = Keeper(self._cells, self._directory, self._kept_logs)

@@ -9,8 +9,8 @@ from typing import Protocol
 import structlog
 
 from kip.kube.lease import LeaseHolder
-from kip.model.cell import Phase
 from kip.model.clock import Clock
+from kip.observe.metrics import Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class Serving(Protocol):
 
     async def run(self) -> None: ...
     async def close(self) -> None: ...
-    def phases(self) -> list[Phase]: ...
+    def snapshot(self) -> Snapshot: ...
     def trouble(self) -> str | None: ...
 
 
@@ -43,8 +43,8 @@ class Current:
         self.serving: Serving | None = None
         self.broke: str | None = None
 
-    def phases(self) -> list[Phase]:
-        return self.serving.phases() if self.serving is not None else []
+    def snapshot(self) -> Snapshot:
+        return self.serving.snapshot() if self.serving is not None else Snapshot()
 
     def trouble(self) -> str | None:
         """A spare is ready too: it is there to take over."""

@@ -73,6 +73,7 @@ class Connect:
         if cell.host_key != link.host_key:
             cell = self._connected(replace(cell, host_key=link.host_key), "first contact")
             cell = await tools.cells.save(cell)
+            tools.observe("reachable", since_created_s(pod, tools.clock, link.reached_at))
         if not await tools.links.show_pod(link):
             return cell, Wait(link.next_try_s(tools.clock), "redialling")
         tools.observe("connected", since_created_s(pod, tools.clock))

@@ -134,7 +134,7 @@ class Launch:
             try:
                 return await self._launcher.launch(cell, spec, self._tags(pod))
             except LaunchFailed as failed:
-                cell, error = failed.cell, _of_ec2(failed)
+                cell, error = failed.cell, self._refusal(failed)
             verdict = self._judge(cell, error)
             if verdict.then is not Then.SMALLER or verdict.rest_s:
                 break
@@ -146,7 +146,7 @@ class Launch:
         try:
             found = await self._launcher.resume(cell, spec)
         except LaunchFailed as failed:
-            return await self._after(failed.cell, pod, spec, _of_ec2(failed))
+            return await self._after(failed.cell, pod, spec, self._refusal(failed))
         if found.instance is not None:
             return await self._launched(cell, pod, found.instance)
         age_s = (self._tools.clock.now() - intent.requested_at).total_seconds()
@@ -155,6 +155,13 @@ class Launch:
         return replace(cell, intent=None, attempt=cell.attempt + 1), Wait(
             _AT_ONCE_S, "the launch brought no instance"
         )
+
+    def _refusal(self, failed: LaunchFailed) -> CloudError:
+        """What EC2 has answered, counted; raises any other error."""
+        if not isinstance(failed.error, CloudError):
+            raise failed.error from failed
+        self._tools.count_launch(result="error", reason=failed.error.reason)
+        return failed.error
 
     def _judge(self, cell: Cell, error: CloudError) -> Verdict:
         count = cell.intent.count if cell.intent else 0
@@ -197,6 +204,7 @@ class Launch:
         cell = cell.set(LAUNCHED, "True", "Launched", f"EC2 instance {instance.id}", now=now)
         cell = await tools.cells.save(cell)
         tools.observe("launched", since_created_s(pod, tools.clock))
+        tools.count_launch(result="ok")
         await tools.report.solved(pod)
         what = f"{instance.launch_type} instance {instance.id} ({instance.instance_type}, {instance.zone})"
         price = f", ${cell.price} an hour" if cell.price else ""
@@ -215,13 +223,6 @@ class Launch:
             return 0.0
         waited = (self._tools.clock.now() - since).total_seconds()
         return retry_delay_s(self._tools, cell) - waited
-
-
-def _of_ec2(failed: LaunchFailed) -> CloudError:
-    """The error, if EC2 has refused; raises any other."""
-    if not isinstance(failed.error, CloudError):
-        raise failed.error from failed
-    return failed.error
 
 
 def _why(spec: LaunchSpec, refused: list[tuple[LaunchSpec, CloudError]]) -> str:

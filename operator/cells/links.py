@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -109,6 +110,8 @@ class Link:
         self.failures = 0
         self.retry_at = 0.0
         self.connected_at: float | None = None
+        self.reached_at: datetime | None = None
+        """When it first answered over SSH, by the wall clock."""
         self.rules_version: int | None = None
         self.supplying = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
@@ -292,6 +295,7 @@ class Links:
 
     async def _connect(self, link: Link, cell: Cell, pod: Mapping[str, Any]) -> None:
         tunnel = await self._tunnels.dial(cell.name, cell.address or "", self._accepted_keys(cell))
+        link.reached_at = self._clock.now()
         log.info("cell reachable", cell=link.cell_name, instance=link.instance_id, address=cell.address)
         contact = await tunnel.first_contact()
         session = link.session = await self._open_session(cell, pod, contact.token)

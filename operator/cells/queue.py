@@ -47,6 +47,7 @@ class WorkQueue:
         self._due_at: dict[str, float] = {}
         self._order = itertools.count()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._active = 0
         self._again: set[str] = set()
         self._failures: dict[str, int] = {}
         self._wake = asyncio.Event()
@@ -54,6 +55,14 @@ class WorkQueue:
 
     def __len__(self) -> int:
         return len(self._due_at) + len(self._running)
+
+    def depth(self) -> dict[str, int]:
+        """Keys by where they are: `scheduled` for later, `waiting` for a turn, `active`."""
+        return {
+            "scheduled": len(self._due_at),
+            "waiting": len(self._running) - self._active,
+            "active": self._active,
+        }
 
     def mark(self, key: str, after_s: float = 0.0) -> None:
         """Reconcile this key after `after_s` seconds at the latest."""
@@ -114,7 +123,7 @@ class WorkQueue:
         result, wait_s = "cancelled", None
         try:
             async with self._slots:
-                outcome = await self._reconcile(key)
+                outcome = await self._pass(key)
             self._failures.pop(key, None)
             result = type(outcome).__name__.lower()
             wait_s = outcome.seconds if isinstance(outcome, Wait) else None
@@ -134,6 +143,13 @@ class WorkQueue:
                 self.mark(key)
             if wait_s is not None:
                 self.mark(key, wait_s)
+
+    async def _pass(self, key: str) -> Outcome:
+        self._active += 1
+        try:
+            return await self._reconcile(key)
+        finally:
+            self._active -= 1
 
     def _failed(self, key: str, error: BaseException) -> float:
         """Tell it; returns the seconds to wait."""

@@ -29,6 +29,7 @@ async def give_up(tools: Tools, cell: Cell, pod: Pod, reason: str, message: str)
             return await _kept(tools, cell, pod, message, error)
     told = f"attempt {cell.attempt + 1}: {message}" if tools.settings.max_attempts > 1 else message
     await tools.report.problem(pod, reason, told)
+    tools.count_given_up(reason)
     cell = cell.given_up(now=tools.clock.now(), reason=reason, message=told)
     return cell, Wait(retry_delay_s(tools, cell), reason)
 

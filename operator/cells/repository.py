@@ -6,7 +6,7 @@ with itself; one that has lost the Lease without knowing yet is refused by the A
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -28,9 +28,19 @@ CELLS_PATH = f"/apis/{GROUP}/{VERSION}/cells"
 class Cells:
     """What is known of the Cells, and the writes to them."""
 
-    def __init__(self, client: ApiClient, node: str) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        node: str,
+        *,
+        seen: Callable[[Cell], None] = lambda cell: None,
+        gone: Callable[[Cell], None] = lambda cell: None,
+    ) -> None:
+        """`seen` hears of every new version of a Cell, `gone` of each that is no more."""
         self._client = client
         self._node = node
+        self._seen = seen
+        self._gone = gone
         self._by_pod: dict[str, Cell] = {}
         self._by_token: dict[str, set[str]] = {}
         self._released: dict[str, None] = {}
@@ -54,19 +64,28 @@ class Cells:
         return self._by_token.get(client_token, frozenset())
 
     def _keep(self, cell: Cell) -> None:
-        self._drop(cell.pod_uid)
+        before = self._take_out(cell.pod_uid)
+        if before is not None and before.uid != cell.uid:
+            self._gone(before)
         self._by_pod[cell.pod_uid] = cell
         if cell.intent is not None:
             self._by_token.setdefault(cell.intent.client_token, set()).add(cell.uid)
+        self._seen(cell)
 
     def _drop(self, pod_uid: str) -> None:
+        cell = self._take_out(pod_uid)
+        if cell is not None:
+            self._gone(cell)
+
+    def _take_out(self, pod_uid: str) -> Cell | None:
         cell = self._by_pod.pop(pod_uid, None)
         if cell is None or cell.intent is None:
-            return
+            return cell
         holders = self._by_token[cell.intent.client_token]
         holders.discard(cell.uid)
         if not holders:
             del self._by_token[cell.intent.client_token]
+        return cell
 
     def put(self, obj: Mapping[str, Any]) -> Cell:
         """Take an object that was read or written, unless a newer version is known."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 from kip.cells.fleet import Fleet
 from kip.cells.links import Links
@@ -23,6 +24,16 @@ Step = tuple[Cell, Outcome]
 Stage = Callable[[Cell, Pod], Awaitable[Step]]
 
 
+class CountLaunch(Protocol):
+    """Hears of each offer that EC2 was asked for: `ok`, or `error` with the error's reason."""
+
+    def __call__(self, *, result: str, reason: str = "") -> None: ...
+
+
+def _uncounted(*, result: str, reason: str = "") -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Tools:
     """What stages work with."""
@@ -36,10 +47,15 @@ class Tools:
     clock: Clock
     observe: Callable[[str, float], None]
     """(stage, seconds since the pod was created): feeds the histogram of start-up times."""
+    count_launch: CountLaunch = _uncounted
+    count_given_up: Callable[[str], None] = lambda reason: None
+    """Hears why a machine was ended before its pod ran on it."""
     healthy_timeout_s: Callable[[Pod], float | None] = lambda pod: None
     """Seconds that the machine of a running pod may be out of reach; None is for ever."""
 
 
-def since_created_s(pod: Pod, clock: Clock) -> float:
-    """Seconds since the pod was created; creationTimestamp has whole seconds, so up to one too many."""
-    return max(0.0, (clock.now() - from_rfc3339(pod["metadata"]["creationTimestamp"])).total_seconds())
+def since_created_s(pod: Pod, clock: Clock, at: datetime | None = None) -> float:
+    """Seconds from the pod's creation to `at`, else now; creationTimestamp has whole seconds, so up to one too many."""
+    return max(
+        0.0, ((at or clock.now()) - from_rfc3339(pod["metadata"]["creationTimestamp"])).total_seconds()
+    )

@@ -60,6 +60,10 @@ class Ec2Compute:
     def launch_wait_s(self) -> float:
         return self._launches.wait_s()
 
+    def tokens(self) -> dict[str, float]:
+        """Calls that may be made at once, by action; below 0 while calls wait for their turn."""
+        return {"RunInstances": self._launches.level(), "CreateTags": self._tags.level()}
+
     async def describe(
         self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES
     ) -> list[Instance]:

@@ -51,6 +51,10 @@ class TokenBucket:
             await self._clock.sleep(wait)
         return wait
 
+    def level(self) -> float:
+        """Tokens in the bucket now; below 0 while somebody waits."""
+        return self._filled()
+
     def _filled(self) -> float:
         """Tokens in the bucket now; below 0 while it is in debt."""
         passed = self._clock.monotonic() - self._counted_at

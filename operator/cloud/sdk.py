@@ -19,7 +19,13 @@ from botocore.parsers import ResponseParserError
 from kip.cloud.errors import CloudError, InvalidRequest, NotAuthorized, Unreachable, from_code
 
 Answer = dict[str, Any]
-Observe = Callable[[str, str, float], None]
+Observe = Callable[[str, str, str, float], None]
+"""Hears of every call: the AWS action; `ok`, `cancelled` or the error's reason; AWS's error code, if any; seconds."""
+
+
+def unobserved(action: str, result: str, code: str, seconds: float) -> None:
+    """For calls that nobody counts."""
+
 
 #: Instances are parsed where everything else runs: a page of 1000, EC2's largest, holds the event loop for 0.8 s, and
 #: with it every stream and the Lease.
@@ -50,7 +56,7 @@ class SdkSettings:
 class _Sdk:
     """One service's client, and who hears of its calls."""
 
-    def __init__(self, client: Any, observe: Observe = lambda action, result, seconds: None) -> None:
+    def __init__(self, client: Any, observe: Observe = unobserved) -> None:
         self._client = client
         self._observe = observe
 
@@ -62,15 +68,15 @@ class _Sdk:
     def _observed(self, action: str) -> Iterator[None]:
         """Tell how the call ended and how long it took, its repetitions by botocore included."""
         # What is neither an answer nor an error was cut off: by a time-out around it, or by the end of the process.
-        began, result = time.monotonic(), "cancelled"
+        began, result, code = time.monotonic(), "cancelled", ""
         try:
             yield
             result = "ok"
         except CloudError as error:
-            result = error.reason
+            result, code = error.reason, error.code
             raise
         finally:
-            self._observe(action, result, time.monotonic() - began)
+            self._observe(action, result, code, time.monotonic() - began)
 
 
 class Ec2Sdk(_Sdk):
@@ -79,7 +85,7 @@ class Ec2Sdk(_Sdk):
     def __init__(
         self,
         client: Any,
-        observe: Observe = lambda action, result, seconds: None,
+        observe: Observe = unobserved,
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         """`may_write` is false once what is done here may be another process's to do."""
@@ -215,7 +221,7 @@ class AccountSdk(_Sdk):
     def __init__(
         self,
         open_client: Callable[[str], AbstractAsyncContextManager[Any]],
-        observe: Observe = lambda action, result, seconds: None,
+        observe: Observe = unobserved,
     ) -> None:
         """`open_client` makes a service's client."""
         super().__init__(None, observe)
@@ -240,10 +246,7 @@ class AccountSdk(_Sdk):
 class Session:
     """What clients of one process share. The first one costs 0.25 s and some 20 MB, each further one 5 ms and 1 MB."""
 
-    def __init__(
-        self, settings: SdkSettings, *, observe: Observe = lambda action, result, seconds: None
-    ) -> None:
-        """`observe` hears of every call: the AWS action, `ok`, `cancelled` or the error's reason, and seconds."""
+    def __init__(self, settings: SdkSettings, *, observe: Observe = unobserved) -> None:
         self._settings = settings
         self._observe = observe
         self._session = aioboto3.Session(
@@ -313,9 +316,7 @@ class Session:
 
 
 @asynccontextmanager
-async def open_ec2(
-    settings: SdkSettings, *, observe: Observe = lambda action, result, seconds: None
-) -> AsyncIterator[Ec2Sdk]:
+async def open_ec2(settings: SdkSettings, *, observe: Observe = unobserved) -> AsyncIterator[Ec2Sdk]:
     """EC2 alone, in a session of its own; see `Session`."""
     async with Session(settings, observe=observe).ec2() as ec2:
         yield ec2

@@ -153,6 +153,12 @@ class Cell:
         return self.deleting or begun is not None
 
     @property
+    def launched_at(self) -> datetime | None:
+        """When EC2 told of its instance; None before."""
+        launched = self.conditions.get(LAUNCHED)
+        return launched.last_transition if self.instance_id and launched and launched.is_true else None
+
+    @property
     def pod_may_run(self) -> bool:
         """True once the pod may have been shown to a kubelet: from here on it must never be hidden from it again."""
         return self.host_key is not None

@@ -1,12 +1,12 @@
-"""Metrics for Prometheus. Every label has a bounded set of values: none is a pod's or a cell's name."""
+"""Metrics for Prometheus; what there is, and what it means, is in `kip.observe.definitions`."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
-from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,7 +14,6 @@ from prometheus_client import (
     Gauge,
     GCCollector,
     Histogram,
-    Info,
     PlatformCollector,
     ProcessCollector,
 )
@@ -22,16 +21,27 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kip.model.cell import Phase
+from kip.observe import definitions as of
+from kip.observe.definitions import OTHERS, PHASES, START_STAGES, Definition
 
-PHASES: tuple[Phase, ...] = get_args(Phase)
 
-#: The way of a pod to its start, in order; each is measured from the pod's creation.
-START_STAGES = ("cell_created", "launch_requested", "launched", "reachable", "connected", "shown", "running")
+@dataclass(frozen=True)
+class Snapshot:
+    """What is counted when somebody asks, so that the numbers cannot drift from the truth."""
 
-# Fine where the goals are: 150 and 500 ms to the launch, some seconds from there; coarse up to
-# the timeouts.
-_START_BUCKETS = (0.05, 0.1, 0.15, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600)
-_CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+    phases: tuple[Phase, ...] = ()
+    """Of every cell."""
+    instances: tuple[tuple[str, str, str], ...] = ()
+    """(instance type, zone, market) of every cell that has one."""
+    usd_per_hour: Mapping[str, float] = field(default_factory=dict)
+    """By namespace."""
+    unpriced: int = 0
+    aws_tokens: Mapping[str, float] = field(default_factory=dict)
+    """By AWS action."""
+    queue: Mapping[str, int] = field(default_factory=dict)
+    """By one of `definitions.QUEUE_STATES`."""
+    tunnels: Mapping[str, int] = field(default_factory=dict)
+    """By one of `definitions.TUNNEL_STATES`."""
 
 
 class Metrics:
@@ -41,56 +51,33 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         for collect in (ProcessCollector, PlatformCollector, GCCollector):
             collect(registry=registry)
-        Info("kip_build", "The running version.", registry=registry).info(
-            {"version": version("kip-operator")}
-        )
-        self._launches = Counter(
-            "kip_cell_launches",
-            "Cells for which an instance was asked.",
-            ("result", "reason"),
-            registry=registry,
-        )
-        self._start = Histogram(
-            "kip_pod_start_seconds",
-            "Time from a pod's creation to each stage of its start. The creation is known to the second only.",
-            ("stage",),
-            buckets=_START_BUCKETS,
-            registry=registry,
-        )
-        self._aws_calls = Counter("kip_aws_calls", "Calls of AWS.", ("action", "result"), registry=registry)
-        self._aws_seconds = Histogram(
-            "kip_aws_call_seconds",
-            "Time that calls of AWS took.",
-            ("action",),
-            buckets=_CALL_BUCKETS,
-            registry=registry,
-        )
-        self._reconciles = Counter(
-            "kip_reconciles", "Passes over one cell's stages.", ("result",), registry=registry
-        )
-        self._node_ready = Gauge(
-            "kip_node_ready",
-            "Whether the virtual node is Ready: 1 or 0; told by the process that serves it.",
-            ("node",),
-            registry=registry,
-        )
-        self._leader = Gauge(
-            "kip_leader",
-            "Whether this process serves the virtual node: 1 or 0.",
-            ("node",),
-            registry=registry,
-        )
+        _gauge(of.BUILD, registry).labels(version("kip-operator")).set(1)
+        self._launches = _counter(of.LAUNCHES, registry)
+        self._given_up = _counter(of.GIVEN_UP, registry)
+        self._start = _histogram(of.START, registry)
+        self._cost = _counter(of.COST, registry)
+        self._aws_calls = _counter(of.AWS_CALLS, registry)
+        self._aws_seconds = _histogram(of.AWS_SECONDS, registry)
+        self._reconciles = _counter(of.RECONCILES, registry)
+        self._node_ready = _gauge(of.NODE_READY, registry)
+        self._leader = _gauge(of.LEADER, registry)
+        self._namespaces = _Bounded(of.MOST_NAMESPACES)
+        self._codes = _Bounded(of.MOST_CODES)
         self.cellapi = CellApiMetrics(registry)
         self.kubelet = KubeletMetrics(registry)
         self.catalogue = CatalogueMetrics(registry)
 
-    def count_cells(self, phases: Callable[[], Iterable[Phase]]) -> None:
-        """Where to read the phases of all cells, at each scrape and in the event loop's thread."""
-        self.registry.register(_Cells(phases))
+    def count(self, look: Callable[[], Snapshot]) -> None:
+        """Where to look at each scrape, in the event loop's thread."""
+        self.registry.register(_Counted(look, self._namespaces))
 
     def launched(self, *, result: str, reason: str = "") -> None:
         """One cell's launch ended: `ok` or `error` with the error's reason."""
         self._launches.labels(result, reason).inc()
+
+    def given_up(self, reason: str) -> None:
+        """A machine was ended before its pod ran on it."""
+        self._given_up.labels(reason).inc()
 
     def pod_reached(self, stage: str, seconds: float) -> None:
         """A pod reached one of `START_STAGES`, so long after its creation."""
@@ -98,9 +85,13 @@ class Metrics:
             raise ValueError(f"{stage} is no stage of a pod's start; there are {', '.join(START_STAGES)}")
         self._start.labels(stage).observe(seconds)
 
-    def aws_called(self, action: str, *, result: str, seconds: float) -> None:
-        """A call such as `RunInstances` ended: `ok` or the error's kind."""
-        self._aws_calls.labels(action, result).inc()
+    def spent(self, namespace: str, usd: float) -> None:
+        """The cells of a namespace have cost so much more."""
+        self._cost.labels(self._namespaces.of(namespace)).inc(usd)
+
+    def aws_called(self, action: str, result: str, code: str, seconds: float) -> None:
+        """A call such as `RunInstances` ended: `ok` or the error's kind, with AWS's own code for it."""
+        self._aws_calls.labels(action, result, self._codes.of(code)).inc()
         self._aws_seconds.labels(action).observe(seconds)
 
     def reconciled(self, result: str) -> None:
@@ -123,12 +114,7 @@ class CellApiMetrics:
     """What cells ask of the API server."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = Counter(
-            "kip_cellapi_requests",
-            "Requests of cells, when they have been answered.",
-            ("rule", "verdict", "code"),
-            registry=registry,
-        )
+        self._requests = _counter(of.CELLAPI_REQUESTS, registry)
 
     def answered(self, rule: str, verdict: str, code: int, seconds: float) -> None:
         """One request; `seconds` is not kept, as that of a watch is its whole life."""
@@ -139,22 +125,9 @@ class KubeletMetrics:
     """What others ask of the virtual node's kubelet API."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = Counter(
-            "kip_kubelet_requests", "Requests to the kubelet API.", ("path", "code"), registry=registry
-        )
-        self._seconds = Histogram(
-            "kip_kubelet_request_seconds",
-            "Time to answer them; a stream's is its whole life.",
-            ("path",),
-            buckets=(*_CALL_BUCKETS, 60, 600, 3600),
-            registry=registry,
-        )
-        self._silent = Counter(
-            "kip_kubelet_cells_not_scraped",
-            "Cells that were missing in an answer about the whole node.",
-            ("path",),
-            registry=registry,
-        )
+        self._requests = _counter(of.KUBELET_REQUESTS, registry)
+        self._seconds = _histogram(of.KUBELET_SECONDS, registry)
+        self._silent = _counter(of.NOT_SCRAPED, registry)
 
     def answered(self, what: str, status: int, seconds: float) -> None:
         """One request; `what` is of a closed set."""
@@ -170,19 +143,8 @@ class CatalogueMetrics:
     """How old is what instances are chosen by; sources are `types`, `offerings`, `prices`, `spot`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._as_of = Gauge(
-            "kip_catalogue_as_of_timestamp_seconds",
-            "Unix time of which this is known; a source that AWS has not told is missing, but for the prices that come with "
-            "Kip.",
-            ("source",),
-            registry=registry,
-        )
-        self._refreshes = Counter(
-            "kip_catalogue_refreshes",
-            "Attempts to learn it from AWS; each may take many calls.",
-            ("source", "result"),
-            registry=registry,
-        )
+        self._as_of = _gauge(of.CATALOGUE_AS_OF, registry)
+        self._refreshes = _counter(of.CATALOGUE_REFRESHES, registry)
 
     def known(self, source: str, as_of: datetime) -> None:
         """From now on what was so at that moment counts."""
@@ -193,15 +155,70 @@ class CatalogueMetrics:
         self._refreshes.labels(source, result).inc()
 
 
-class _Cells(Collector):
-    """Counted when asked for, so that the numbers cannot drift from the truth."""
+class _Bounded:
+    """Label values as they come, up to a number of different ones."""
 
-    def __init__(self, phases: Callable[[], Iterable[Phase]]) -> None:
-        self._phases = phases
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def of(self, value: str) -> str:
+        if value not in self._known:
+            if len(self._known) >= self._most:
+                return OTHERS
+            self._known.add(value)
+        return value
+
+
+class _Counted(Collector):
+    """A snapshot, taken at each scrape."""
+
+    def __init__(self, look: Callable[[], Snapshot], namespaces: _Bounded) -> None:
+        self._look = look
+        self._namespaces = namespaces
+
+    def describe(self) -> Iterable[Metric]:
+        """What to expect, without looking: there may be nothing to look at yet."""
+        return _families(Snapshot(), self._namespaces)
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("kip_cells", "Cells, by phase.", labels=("phase",))
-        tally = Tally(self._phases())
-        for phase in PHASES:
-            family.add_metric((phase,), tally[phase])
-        yield family
+        return _families(self._look(), self._namespaces)
+
+
+def _families(seen: Snapshot, namespaces: _Bounded) -> Iterator[Metric]:
+    phases = Tally(seen.phases)
+    prices: Tally[str] = Tally()
+    for namespace, usd in seen.usd_per_hour.items():
+        prices[namespaces.of(namespace)] += usd  # type: ignore[assignment] # a tally of dollars
+    yield _family(of.CELLS, {(phase,): phases[phase] for phase in PHASES})
+    yield _family(of.INSTANCES, Tally(seen.instances))
+    yield _family(of.PRICE, {(namespace,): usd for namespace, usd in prices.items()})
+    yield _family(of.UNPRICED, {(): seen.unpriced})
+    yield _family(of.AWS_BUCKET, {(action,): tokens for action, tokens in seen.aws_tokens.items()})
+    yield _family(of.QUEUE, {(state,): seen.queue.get(state, 0) for state in of.QUEUE_STATES})
+    yield _family(of.TUNNELS, {(state,): seen.tunnels.get(state, 0) for state in of.TUNNEL_STATES})
+
+
+def _family(definition: Definition, values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(definition.name, definition.help, labels=tuple(definition.labels))
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _counter(definition: Definition, registry: CollectorRegistry) -> Counter:
+    return Counter(definition.name, definition.help, tuple(definition.labels), registry=registry)
+
+
+def _gauge(definition: Definition, registry: CollectorRegistry) -> Gauge:
+    return Gauge(definition.name, definition.help, tuple(definition.labels), registry=registry)
+
+
+def _histogram(definition: Definition, registry: CollectorRegistry) -> Histogram:
+    return Histogram(
+        definition.name,
+        definition.help,
+        tuple(definition.labels),
+        buckets=definition.buckets,
+        registry=registry,
+    )

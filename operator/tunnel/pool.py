@@ -105,8 +105,12 @@ class TunnelPool:
         self._closed = False
 
     def __repr__(self) -> str:
+        return f"<TunnelPool {', '.join(f'{number} {state}' for state, number in self.states().items())}>"
+
+    def states(self) -> dict[str, int]:
+        """How many connections are `open`, how many cells are being dialled."""
         opened = sum(entry.tunnel is not None for entry in self._entries.values())
-        return f"<TunnelPool {opened} open, {len(self._entries) - opened} dialling>"
+        return {"open": opened, "dialling": len(self._entries) - opened}
 
     def get(self, cell: str) -> Tunnel | None:
         """The cell's open connection, if there is one."""

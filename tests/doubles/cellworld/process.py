@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -381,6 +382,7 @@ class Process:
         )
         self.defaults: tuple[Layer, ...] = ()
         self.observed: list[str] = []
+        self.counted: Counter[str] = Counter()
         self.results: list[str] = []
         self.routes = RouteKeeper(
             MortalRouting(outside.cloud, self.mortal), outside.cloud, self.cells, clock, mark=self._mark
@@ -402,6 +404,9 @@ class Process:
         )
         self._tasks: list[asyncio.Task[Any]] = []
 
+    def _count_launch(self, *, result: str, reason: str = "") -> None:
+        self.counted.update([f"launch {result} {reason}".strip()])
+
     def _lifecycle(self, settings: CellSettings) -> Lifecycle:
         events = EventRecorder(self.api, self.clock, component="kip", host=self._node)
         self.tools = Tools(
@@ -413,6 +418,8 @@ class Process:
             rests=Rests(self.clock),
             clock=self.clock,
             observe=lambda stage, seconds: self.observed.append(stage),
+            count_launch=self._count_launch,
+            count_given_up=lambda reason: self.counted.update([f"given up {reason}"]),
             healthy_timeout_s=healthy_timeout_s,
         )
         cloud = self.outside.cloud

@@ -12,6 +12,7 @@ from kip.app.turns import CannotLetGo, Current, serve_in_turns
 from kip.kube.fake import FakeApi
 from kip.kube.lease import LeaseHolder
 from kip.model.clock import ManualClock, settle
+from kip.observe.metrics import Snapshot
 
 
 class Serving:
@@ -39,8 +40,8 @@ class Serving:
     async def close(self) -> None:
         self.told.append(f"closed, {'still held' if self.holder.holding else 'lost'}")
 
-    def phases(self) -> list:
-        return ["Running"]
+    def snapshot(self) -> Snapshot:
+        return Snapshot(phases=("Running",))
 
     def trouble(self) -> str | None:
         return "the first lists are under way"
@@ -85,7 +86,7 @@ async def world():
 async def test_it_serves_what_it_holds_and_answers_for_it(world):
     assert world.told == ["serving"]
     assert world.leads == [("n-0", True)]
-    assert world.current.phases() == ["Running"]
+    assert world.current.snapshot().phases == ("Running",)
     assert world.current.trouble() == "the first lists are under way"
 
 
@@ -107,7 +108,7 @@ async def test_a_lost_lease_is_let_go_and_a_spare_is_no_broken_process(world):
     assert "closed, lost" in world.told
     assert "stopped" in world.told
     assert world.current.trouble() is None
-    assert world.current.phases() == []
+    assert world.current.snapshot() == Snapshot()
     world.api.away = False
     await world.clock.advance(15)
     assert world.told.count("serving") == 2

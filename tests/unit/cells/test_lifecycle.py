@@ -16,6 +16,7 @@ from kip.cloud.errors import (
     TokenConflict,
     Unreachable,
 )
+from kip.observe.definitions import START_STAGES
 from kip.pods.annotations import Layer
 
 
@@ -39,8 +40,8 @@ async def test_a_pods_life_costs_few_writes_and_its_steps_are_told_once(world):
     assert [e["reason"] for e in await world.events()] == ["CellLaunched", "CellReady"]
     kubelet_and_test = 2  # the pod's creation and its status
     assert len(world.api.writes()) - kubelet_and_test <= 7, writes_since(world, 0)
-    stages = ["cell_created", "launch_requested", "launched", "connected", "shown", "running"]
-    assert sorted(world.process.observed) == sorted(stages), "each stage is measured once"
+    assert sorted(world.process.observed) == sorted(START_STAGES), "each stage is measured once"
+    assert world.process.counted == {"launch ok": 1}
 
 
 async def waiting_for_gpus(world) -> dict:
@@ -143,6 +144,7 @@ async def test_the_pod_is_told_which_machine_was_chosen_and_why(world):
     assert "best 3: " in told["message"]
     assert refused.startswith("refused were ")
     assert refused.endswith(": InsufficientInstanceCapacity")
+    assert world.process.counted == {"launch error InsufficientCapacity": 1, "launch ok": 1}
     assert world.live()[0].tags["KipNamespace"] == "shop"
 
 
@@ -508,6 +510,7 @@ async def test_user_data_that_did_not_run_is_told_as_such(world):
     world.begin()
     await world.pod("web")
     await world.until("given up", lambda: _told(world, "BootFailed"))
+    assert world.process.counted["given up BootFailed"] >= 1
     assert "user data" in (await world.get("web"))["status"]["message"]
 
 

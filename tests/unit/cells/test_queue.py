@@ -126,8 +126,11 @@ async def test_no_more_than_the_allowed_number_runs_at_once():
             queue.mark(f"k{i}")
         await settle()
         assert worker.active == 3
+        queue.mark("later", 60)
+        assert queue.depth() == {"scheduled": 1, "waiting": 7, "active": 3}
         worker.gate.set()
         await settle()
+        assert queue.depth() == {"scheduled": 1, "waiting": 0, "active": 0}
     assert len(worker.seen) == 10
 
 

@@ -56,6 +56,23 @@ async def test_a_new_cell_for_the_same_pod_is_another_one(api, cells):
     assert cells.get("a") == new, "that was news of the old one"
 
 
+async def test_whoever_counts_hears_of_each_version_and_each_end_once(api):
+    seen, gone = [], []
+    cells = Cells(
+        api,
+        NODE,
+        seen=lambda cell: seen.append(cell.resource_version),
+        gone=lambda cell: gone.append(cell.name),
+    )
+    made = await cells.create(pod("a"))
+    newer = cells.put(await api.patch(f"{CELLS_PATH}/kip-a", {"metadata": {"labels": {"x": "y"}}}))
+    cells.put(await api.get(f"{CELLS_PATH}/kip-a"))
+    assert seen == [made.resource_version, newer.resource_version]
+    assert gone == []
+    await cells.release(newer)
+    assert gone == ["kip-a"]
+
+
 async def test_a_cell_made_while_a_list_was_read_is_not_forgotten_by_it(api, cells):
     listed = await api.get(CELLS_PATH)
     made = await cells.create(pod("a"))

@@ -58,7 +58,7 @@ class NeverAnswers:
 
 async def test_a_call_that_is_cut_off_is_not_counted_as_answered() -> None:
     heard: list[tuple[str, str]] = []
-    sdk = Ec2Sdk(NeverAnswers(), lambda action, result, seconds: heard.append((action, result)))
+    sdk = Ec2Sdk(NeverAnswers(), lambda action, result, code, seconds: heard.append((action, result)))
     call = asyncio.create_task(sdk.describe_availability_zones())
     await asyncio.sleep(0)
     call.cancel()
@@ -158,7 +158,7 @@ class Paged:
 
 async def test_pages_are_small_enough_to_be_parsed_between_other_work() -> None:
     client, heard = Paged(), []
-    sdk = Ec2Sdk(client, lambda action, result, seconds: heard.append((action, result)))
+    sdk = Ec2Sdk(client, lambda action, result, code, seconds: heard.append((action, result)))
     assert await sdk.describe_instances([]) == [{"InstanceId": "i-1"}]
     assert client.asked == [{"PageSize": PAGE_SIZE}]
     assert PAGE_SIZE <= 200

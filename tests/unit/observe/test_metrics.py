@@ -8,7 +8,16 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kip.observe.metrics import PHASES, START_STAGES, Metrics
+from kip.observe.definitions import (
+    DEFINITIONS,
+    MOST_CODES,
+    MOST_NAMESPACES,
+    OTHERS,
+    PHASES,
+    START_STAGES,
+    Definition,
+)
+from kip.observe.metrics import Metrics, Snapshot
 
 
 @pytest.fixture
@@ -21,10 +30,10 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def test_cells_are_counted_when_asked_for(metrics: Metrics) -> None:
-    cells = ["Running", "Running", "Booting"]
-    metrics.count_cells(lambda: cells)  # type: ignore[arg-type, return-value]
+    seen = [Snapshot(phases=("Running", "Running", "Booting"))]
+    metrics.count(lambda: seen[0])
     assert value(metrics, "kip_cells", phase="Running") == 2
-    cells.clear()
+    seen[0] = Snapshot()
     assert {phase: value(metrics, "kip_cells", phase=phase) for phase in PHASES} == dict.fromkeys(PHASES, 0)
 
 
@@ -40,9 +49,60 @@ def test_a_stage_that_there_is_not(metrics: Metrics) -> None:
         metrics.pod_reached("walking", 1)
 
 
+def test_what_else_is_looked_at(metrics: Metrics) -> None:
+    seen = Snapshot(
+        instances=(("t3.nano", "us-east-1a", "spot"), ("t3.nano", "us-east-1a", "spot")),
+        usd_per_hour={"shop": 0.25},
+        unpriced=1,
+        aws_tokens={"RunInstances": -1.5},
+        queue={"active": 2},
+        tunnels={"open": 3},
+    )
+    metrics.count(lambda: seen)
+    assert value(metrics, "kip_instances", instance_type="t3.nano", zone="us-east-1a", market="spot") == 2
+    assert value(metrics, "kip_cells_price_usd_per_hour", namespace="shop") == 0.25
+    assert value(metrics, "kip_cells_of_unknown_price") == 1
+    assert value(metrics, "kip_aws_bucket_tokens", action="RunInstances") == -1.5
+    assert value(metrics, "kip_queue_depth", state="active") == 2
+    assert value(metrics, "kip_queue_depth", state="waiting") == 0
+    assert value(metrics, "kip_tunnels", state="open") == 3
+
+
+def test_no_namespace_or_code_of_others_makes_series_without_end(metrics: Metrics) -> None:
+    names = [f"ci-{number}" for number in range(MOST_NAMESPACES + 2)]
+    metrics.count(lambda: Snapshot(usd_per_hour=dict.fromkeys(names, 1.0)))
+    assert value(metrics, "kip_cells_price_usd_per_hour", namespace=names[0]) == 1
+    assert value(metrics, "kip_cells_price_usd_per_hour", namespace=OTHERS) == 2
+    for name in names:
+        metrics.spent(name, 0.5)
+        metrics.aws_called("RunInstances", "CloudError", f"Code{name}", 0.1)
+    assert value(metrics, "kip_cells_cost_usd_total", namespace=OTHERS) == 1
+    assert value(metrics, "kip_aws_calls_total", action="RunInstances", result="CloudError", code=OTHERS) == (
+        len(names) - MOST_CODES
+    )
+
+
+def test_there_is_what_is_defined_and_nothing_else(metrics: Metrics) -> None:
+    metrics.count(Snapshot)
+    there = {family.name: family for family in metrics.registry.collect() if family.name.startswith("kip_")}
+    assert {d.name.removesuffix("_total"): d.kind for d in DEFINITIONS} == {
+        name: family.type for name, family in there.items()
+    }
+    assert all(there[d.name.removesuffix("_total")].documentation == d.help for d in DEFINITIONS)
+
+
+def test_a_definition_that_prometheus_would_not_like() -> None:
+    with pytest.raises(ValueError, match="counters, and nothing else, end in _total"):
+        Definition(name="kip_things", kind="counter", help="Things.")
+    with pytest.raises(ValueError, match="histograms, and nothing else, have buckets"):
+        Definition(name="kip_seconds", kind="histogram", help="Seconds.")
+
+
 def test_counters(metrics: Metrics) -> None:
     metrics.launched(result="error", reason="InsufficientCapacity")
-    metrics.aws_called("RunInstances", result="ok", seconds=1.5)
+    metrics.aws_called("RunInstances", "Throttled", "RequestLimitExceeded", 1.5)
+    metrics.given_up("BootFailed")
+    metrics.spent("shop", 0.5)
     metrics.reconciled("wait")
     metrics.node_is("kip-0", ready=True)
     metrics.leads("kip-1", holder=False)
@@ -52,7 +112,10 @@ def test_counters(metrics: Metrics) -> None:
     metrics.catalogue.known("spot", datetime(2026, 1, 1, tzinfo=UTC))
     metrics.catalogue.asked("spot", "NotAuthorized")
     assert value(metrics, "kip_cell_launches_total", result="error", reason="InsufficientCapacity") == 1
-    assert value(metrics, "kip_aws_calls_total", action="RunInstances", result="ok") == 1
+    called = {"action": "RunInstances", "result": "Throttled", "code": "RequestLimitExceeded"}
+    assert value(metrics, "kip_aws_calls_total", **called) == 1
+    assert value(metrics, "kip_cells_given_up_total", reason="BootFailed") == 1
+    assert value(metrics, "kip_cells_cost_usd_total", namespace="shop") == 0.5
     assert value(metrics, "kip_aws_call_seconds_sum", action="RunInstances") == 1.5
     assert value(metrics, "kip_reconciles_total", result="wait") == 1
     assert value(metrics, "kip_node_ready", node="kip-0") == 1

@@ -98,7 +98,9 @@ async def test_a_cell_that_answers_is_dialled_once() -> None:
     assert len(network.dials) == 1
     assert network.dials[0]["address"] == "10.0.0.7"
     assert network.dials[0]["host_keys"] == OPTIONS.host_keys
+    assert pool.states() == {"open": 1, "dialling": 0}
     await pool.close()
+    assert pool.states() == {"open": 0, "dialling": 0}
 
 
 async def test_many_who_ask_at_once_share_one_dial() -> None:
