@@ -1,6 +1,7 @@
 """What is on the volume of the image cache, to the byte: paths, the files about images, the end of a layer's file.
 
-    layers/sha256/<2>/<diffID>.squashfs   one layer, by the digest of its uncompressed tar
+    layers/sha256/<2>/<diffID>.squashfs   one layer, by the digest of its uncompressed tar; by its ChainID where
+                                          it has files in directories that only the layers below describe
     images/<manifest digest>.json         what an image consists of
     index/<2>/<sha256 of reference>.json  to which image a reference led, and when
 
@@ -48,9 +49,9 @@ def check_digest(digest: str) -> str:
     return digest
 
 
-def layer_path(diff_id: str) -> PurePosixPath:
-    """Where a layer's file is, from the top of the volume."""
-    digits = check_digest(diff_id).removeprefix("sha256:")
+def layer_path(file_id: str) -> PurePosixPath:
+    """Where a layer's file is, from the top of the volume; `file_id` is Layer.file_id."""
+    digits = check_digest(file_id).removeprefix("sha256:")
     return LAYERS / "sha256" / digits[:2] / f"{digits}.squashfs"
 
 
@@ -78,7 +79,8 @@ def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
 class Trailer:
     """The last block of a layer's file. A file without one is not complete; the rest of it is
 
-    a squashfs of `data_bytes`, filled up to a block | dm-verity's hash tree over it, without a superblock | this block.
+    a squashfs of `data_bytes`, filled up to a block | dm-verity's hash tree over it, without a superblock |
+    a listing of its directories (operator/images/listing.py) | this block.
     """
 
     diff_id: str
@@ -93,11 +95,20 @@ class Trailer:
     """In hexadecimal digits. That of the diffID, so that the same layer makes the same file."""
     sha256: str
     """Of everything before the trailer, in hexadecimal digits."""
+    listing_bytes: int = 0
+    """Size of the listing, filled up to a multiple of BLOCK."""
+    chain_id: str = ""
+    """Of this layer on those below it, if the file depends on them; see Layer.chain_id."""
+
+    @property
+    def file_id(self) -> str:
+        """What the file is called by."""
+        return self.chain_id or self.diff_id
 
     @property
     def file_bytes(self) -> int:
         """Size of the whole file."""
-        return self.data_bytes + self.tree_bytes + BLOCK
+        return self.data_bytes + self.tree_bytes + self.listing_bytes + BLOCK
 
     def to_bytes(self) -> bytes:
         """One block: a line of JSON, filled up with spaces."""
@@ -110,12 +121,15 @@ class Trailer:
             "rootHash": self.root_hash,
             "salt": self.salt,
             "sha256": self.sha256,
+            "listingBytes": self.listing_bytes,
         }
+        if self.chain_id:
+            fields["chainID"] = self.chain_id
         return json.dumps(fields, separators=(",", ":")).encode().ljust(BLOCK - 1) + b"\n"
 
     @classmethod
-    def parse(cls, block: bytes, *, file_bytes: int, diff_id: str) -> Trailer:
-        """Reads the last block of a file; raises FormatError if it is not the complete file of just that layer."""
+    def parse(cls, block: bytes, *, file_bytes: int, file_id: str) -> Trailer:
+        """Reads the last block of a file; raises FormatError if it is not the complete file that has this name."""
         fields = _object(block, LAYER_FORMAT)
         try:
             trailer = cls(
@@ -126,15 +140,18 @@ class Trailer:
                 root_hash=_hexadecimal(fields["rootHash"]),
                 salt=_hexadecimal(fields["salt"]),
                 sha256=_hexadecimal(fields["sha256"]),
+                listing_bytes=int(fields.get("listingBytes", 0)),
+                chain_id=check_digest(fields["chainID"]) if "chainID" in fields else "",
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"the trailer is not right: {error!r}") from error
-        if trailer.diff_id != diff_id:
-            raise FormatError(f"the file of {diff_id} has the layer {trailer.diff_id}")
+        if trailer.file_id != file_id:
+            raise FormatError(f"the file of {file_id} has the layer {trailer.file_id}")
         if trailer.file_bytes != file_bytes:
             raise FormatError(f"the file has {file_bytes} bytes; its trailer says {trailer.file_bytes}")
-        if trailer.data_bytes <= 0 or trailer.data_bytes % BLOCK or trailer.tree_bytes % BLOCK:
-            raise FormatError(f"{trailer.data_bytes} and {trailer.tree_bytes} bytes are no blocks of {BLOCK}")
+        parts = (trailer.data_bytes, trailer.tree_bytes, trailer.listing_bytes)
+        if trailer.data_bytes <= 0 or any(size < 0 or size % BLOCK for size in parts):
+            raise FormatError(f"{', '.join(map(str, parts))} bytes: expected multiples of {BLOCK}")
         return trailer
 
 
@@ -146,13 +163,23 @@ class Layer:
     digest: str
     """Of the blob in the registry."""
     blob_bytes: int
+    chain_id: str = ""
+    """The ChainID, if the layer has files in directories that it does not describe itself: those are as the layers below
+    have them (containerd makes them so too), hence the file is of use on those layers alone. Else empty."""
+
+    @property
+    def file_id(self) -> str:
+        """What the layer's file is called by, see `layer_path`."""
+        return self.chain_id or self.diff_id
 
     def to_dict(self) -> dict[str, Any]:
-        return {"diffID": self.diff_id, "digest": self.digest, "blobBytes": self.blob_bytes}
+        fields = {"diffID": self.diff_id, "digest": self.digest, "blobBytes": self.blob_bytes}
+        return {**fields, "chainID": self.chain_id} if self.chain_id else fields
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> Layer:
-        return cls(check_digest(d["diffID"]), check_digest(d["digest"]), int(d["blobBytes"]))
+        chain_id = check_digest(d["chainID"]) if "chainID" in d else ""
+        return cls(check_digest(d["diffID"]), check_digest(d["digest"]), int(d["blobBytes"]), chain_id)
 
 
 @dataclass(frozen=True)
@@ -229,6 +256,11 @@ class Image:
             ("config", _sha256(self.config), manifest["config"]["digest"]),
             ("layers", [(layer.digest, layer.blob_bytes) for layer in self.layers], named),
             ("diffIDs", [layer.diff_id for layer in self.layers], config["rootfs"]["diff_ids"]),
+            *(
+                ("ChainID", layer.chain_id, chain)
+                for layer, chain in zip(self.layers, self.chain, strict=True)
+                if layer.chain_id
+            ),
         )
         for what, found, expected in claims:
             if found != expected:
@@ -262,8 +294,8 @@ class Reference:
         )
 
     @classmethod
-    def parse(cls, text: bytes, *, reference: str) -> Reference:
-        """Reads the file about that reference; raises FormatError if it is not that."""
+    def parse(cls, text: bytes, *, reference: str | None = None) -> Reference:
+        """Reads the file about that reference, or about any; raises FormatError if it is not that."""
         fields = _object(text, REFERENCE_FORMAT)
         try:
             found = cls(
@@ -274,8 +306,10 @@ class Reference:
                 offered=tuple(fields.get("offered") or ()),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"the file about {reference} is not right: {error!r}") from error
-        if found.reference != reference:
+            raise FormatError(
+                f"the file about {reference or 'a reference'} is not right: {error!r}"
+            ) from error
+        if reference not in (None, found.reference):
             raise FormatError(f"the file about {reference} is about {found.reference}")
         return found
 

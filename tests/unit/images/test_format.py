@@ -60,7 +60,7 @@ def test_chain_ids_are_those_of_the_specification() -> None:
 def test_a_trailer_is_a_block_and_is_read_back() -> None:
     block = TRAILER.to_bytes()
     assert len(block) == BLOCK
-    assert Trailer.parse(block, file_bytes=5 * BLOCK, diff_id=A) == TRAILER
+    assert Trailer.parse(block, file_bytes=5 * BLOCK, file_id=A) == TRAILER
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,26 @@ def test_a_trailer_is_a_block_and_is_read_back() -> None:
         (TRAILER.to_bytes(), 5 * BLOCK - 1, "its trailer says 20480"),
         (replace(TRAILER, diff_id=B).to_bytes(), 5 * BLOCK, "has the layer"),
         (replace(TRAILER, root_hash="x").to_bytes(), 5 * BLOCK, "64 hexadecimal digits"),
-        (replace(TRAILER, data_bytes=BLOCK + 1).to_bytes(), 3 * BLOCK + 1, "no blocks"),
+        (replace(TRAILER, data_bytes=BLOCK + 1).to_bytes(), 3 * BLOCK + 1, "expected multiples of 4096"),
+        (replace(TRAILER, listing_bytes=-BLOCK).to_bytes(), 4 * BLOCK, "expected multiples of 4096"),
+        (replace(TRAILER, chain_id=B).to_bytes(), 5 * BLOCK, f"has the layer {B}"),
     ],
 )
 def test_a_file_that_is_not_complete_is_not_taken(block: bytes, size: int, told: str) -> None:
     with pytest.raises(FormatError, match=told):
-        Trailer.parse(block, file_bytes=size, diff_id=A)
+        Trailer.parse(block, file_bytes=size, file_id=A)
+
+
+def test_a_layer_that_depends_on_those_below_is_named_by_its_chain() -> None:
+    chain_id = layout.chain_ids([A, B])[1]
+    found = replace(TRAILER, diff_id=B, listing_bytes=BLOCK, chain_id=chain_id)
+    assert Trailer.parse(found.to_bytes(), file_bytes=6 * BLOCK, file_id=chain_id) == found
+    below, above = image().layers
+    layered = replace(image(), layers=(below, replace(above, chain_id=chain_id)))
+    assert Image.parse(layered.to_bytes(), digest=image().digest).layers[1].file_id == chain_id
+    misplaced = replace(image(), layers=(below, replace(above, chain_id=A)))
+    with pytest.raises(FormatError, match="ChainID"):
+        Image.parse(misplaced.to_bytes(), digest=image().digest)
 
 
 def test_an_image_is_read_back() -> None:
