@@ -63,6 +63,7 @@ class SubnetFull(QuotaExceeded):
 # Of actions that are not EC2's, the service by which IAM names them.
 _SERVICES = {
     "GetProducts": "pricing",
+    "GetAuthorizationToken": "ecr",
     "GetCallerIdentity": "sts",
     "GetServiceQuota": "servicequotas",
     "GetInstanceProfile": "iam",

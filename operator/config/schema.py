@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic.alias_generators import to_camel
@@ -92,6 +93,22 @@ def _tags(value: Any) -> Mapping[str, str]:
         if not isinstance(text, str) or not key or "*" in text or "?" in text:
             raise ValueError(value)
     return dict(value)
+
+
+def _mirrors(value: Any) -> Mapping[str, tuple[str, ...]]:
+    if not isinstance(value, Mapping):
+        raise TypeError(value)
+    return {
+        str(registry): tuple(_mirror(url) for url in words(one_or_many(urls)))
+        for registry, urls in value.items()
+    }
+
+
+def _mirror(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(url)
+    return url
 
 
 InstanceTypeName = Annotated[str, parsed(_instance_type, "an instance type like t3.small, of no t1 family")]
@@ -501,6 +518,21 @@ class Cluster(Section):
     ] = True
 
 
+class Registries(Section):
+    """Where images come from, as far as Kip itself asks: for the image cache, and to see what an image is made for."""
+
+    mirrors: Annotated[
+        Mapping[str, tuple[str, ...]],
+        parsed(_mirrors, "registries with their mirrors, like {docker.io: [https://cache.example.com]}"),
+        Field(
+            description="URLs at which a registry is asked in place of its own name, in this order, until one has the "
+            "image; `*` stands for all registries that are not named. They get the pod's credentials. The registry "
+            "itself is asked only if it is in the list (Docker Hub is https://registry-1.docker.io). Cells have their "
+            "own mirrors (`hosts.toml` of containerd)."
+        ),
+    ] = {}
+
+
 class Health(Section):
     """Probes and metrics, over plain HTTP."""
 
@@ -533,5 +565,6 @@ class Settings(Section):
     cluster: Annotated[Cluster, Field(description="The cluster that the virtual nodes belong to.")] = (
         Cluster()
     )
+    registries: Annotated[Registries, Field(description="Where images come from.")] = Registries()
     health: Annotated[Health, Field(description="Probes and metrics.")] = Health()
     log: Annotated[Log, Field(description="What Kip says while it works.")] = Log()

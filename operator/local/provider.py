@@ -37,6 +37,8 @@ def settings(
             "port": kubelet_port or world.ports["kubelet"],
         },
         "cluster": {"name": f"kip-local-{world.name}", "namespace": OPERATOR_NAMESPACE, **_dns(world)},
+        # As on the cells: every registry's name leads to the world's own, and nothing is asked outside.
+        "registries": {"mirrors": {"*": [world.url("registry")]}},
         "health": {"listenAddress": health_host, "port": health_port or usual_health_port},
         "log": {"format": "json"},
     }

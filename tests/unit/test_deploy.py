@@ -89,13 +89,19 @@ def test_the_policies_allow_every_call_that_is_made_and_no_other(
     project: Path, policy_actions: set[str]
 ) -> None:
     iam, made = project / "deploy" / "iam", calls(project)
-    optional = actions(iam / "market.json") | actions(iam / "doctor.json")
+    # What ECR's registries ask for when an image is pulled is no call of the SDK.
+    pulls = actions(iam / "image-cache.json") - {"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
+    optional = actions(iam / "market.json") | actions(iam / "doctor.json") | pulls
     # Who one is everybody may ask.
     assert made - optional - policy_actions == {"sts:GetCallerIdentity"}
     assert optional <= made
     assert not optional & policy_actions
     # PassRole is asked for by launches with an instance profile.
     assert policy_actions - made == {"iam:PassRole"}
+
+
+def test_pulling_from_ecr_is_in_the_documented_policy(project: Path) -> None:
+    assert actions(project / "deploy" / "iam" / "image-cache.json") <= DOCUMENTED_ACTIONS
 
 
 def test_what_is_optional_for_every_day_only_looks(project: Path) -> None:

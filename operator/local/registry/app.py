@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from kip.local.registry import errors, manifests
-from kip.local.registry.names import InvalidName, Repository, names_registry, split_repository
+from kip.local.registry.accounts import Accounts
 from kip.local.registry.store import Store
+from kip.oci.reference import InvalidName, Repository, names_registry, split_repository
 
 # Names without a registry in them, from clients that know this registry by its own address.
 _OWN = "registry.kip.local"
 _CONTENT_RANGE = re.compile(r"(?:bytes )?(\d+)-(\d+)(?:/.*)?")
 _STORE = web.AppKey("store", Store)
+_ACCOUNTS = web.AppKey("accounts", Accounts)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -26,8 +28,10 @@ def create(store: Store) -> web.Application:
     """The application that serves that content."""
     app = web.Application(middlewares=[_answer_errors])
     app[_STORE] = store
+    app[_ACCOUNTS] = Accounts(store.root)
     name = "/v2/{name:.+}"
     app.router.add_get("/v2/", _version)
+    app.router.add_get("/token", _token)
     app.router.add_get(f"{name}/manifests/{{reference}}", _get_manifest)
     app.router.add_put(f"{name}/manifests/{{reference}}", _put_manifest)
     app.router.add_get(f"{name}/tags/list", _list_tags)
@@ -72,7 +76,14 @@ def repository_of(name: str, namespace: str | None) -> Repository:
 
 
 def _repository(request: web.Request) -> Repository:
-    return repository_of(request.match_info["name"], request.query.get("ns"))
+    """The repository that is meant. Raises RegistryError, also where it wants a login that did not come."""
+    repository = repository_of(request.match_info["name"], request.query.get("ns"))
+    request.app[_ACCOUNTS].check(request, repository)
+    return repository
+
+
+async def _token(request: web.Request) -> web.Response:
+    return request.app[_ACCOUNTS].token(request)
 
 
 async def _version(_request: web.Request) -> web.Response:

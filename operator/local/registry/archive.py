@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from kip.local.registry import manifests
 from kip.local.registry.errors import RegistryError
-from kip.local.registry.names import ImageName, InvalidName, is_digest, parse_image
+from kip.oci.reference import InvalidName, Reference, is_digest, parse
 
 _OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -44,7 +44,7 @@ class SavedManifest:
 class SavedImage:
     """An image and a name of it."""
 
-    name: ImageName
+    name: Reference
     manifest: SavedManifest
 
 
@@ -173,9 +173,10 @@ class Archive:
             raise self._error(f"{name}: expected a list of images")
         return found
 
-    def _name(self, text: str) -> ImageName:
+    def _name(self, text: str) -> Reference:
         try:
-            return parse_image(text)
+            # The archive says what the digest is.
+            return parse(text.partition("@")[0])
         except InvalidName as error:
             raise self._error(str(error)) from error
 

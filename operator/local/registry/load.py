@@ -10,7 +10,7 @@ from typing import IO
 from urllib.parse import quote, urlsplit
 
 from kip.local.registry.archive import Archive, SavedImage, SavedManifest, reading
-from kip.local.registry.names import Repository
+from kip.oci.reference import Repository
 
 _TIMEOUT = 60.0  # seconds without an answer; the registry is on this machine
 

@@ -4,6 +4,7 @@
     repositories/<registry>/<path>/_manifests/<hex>        the manifest's media type
     repositories/<registry>/<path>/_tags/<tag>             the manifest's digest
     uploads/<id>                                           uploads under way
+    accounts.json                                          which repositories want a login, if any (accounts.py)
 
 Every file appears under its name by a rename, complete. Blobs are shared by all repositories: nothing here is
 secret from anybody who can ask.
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kip.local.registry import errors
-from kip.local.registry.names import Repository, is_digest, is_tag
+from kip.oci.reference import Repository, is_digest, is_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Store:
     """The content of one registry. One process at a time may have the directory."""
 
     def __init__(self, directory: Path) -> None:
+        self.root = directory
         self._blobs = directory / "blobs" / "sha256"
         self._repositories = directory / "repositories"
         self._uploads = directory / "uploads"

@@ -163,7 +163,7 @@ def test_everything_wrong_is_said_at_once(write: Callable[[str], Path]) -> None:
         ),
         (
             "5: x",
-            "line 1: 5: unknown key; known here: apiVersion, kind, cloud, cells, kubelet, cluster, health, log",
+            "line 1: 5: unknown key; known here: apiVersion, kind, cloud, cells, kubelet, cluster, registries, health, log",
         ),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_wrong_file(write: Callable[[str], Path]) -> None:
     assert not report.ok
     assert str(report) == (
         f"{path}: 1 problem\n  line 1: a: unknown key; known here: apiVersion, kind, cloud, cells, kubelet, "
-        "cluster, health, log"
+        "cluster, registries, health, log"
     )
 
 

@@ -17,6 +17,7 @@ from kip.model.annotations import READERS
 
 DURATION = "expected a duration like 90s, 5m or 1h30m, at least"
 ADDRESS = "expected an IP address like 10.0.0.10"
+MIRRORS = "expected registries with their mirrors, like {docker.io: [https://cache.example.com]}"
 MAPPING = "expected a mapping of keys to values"
 DNS_LABEL = "expected lowercase letters, digits and dashes, at most 63"
 DEFAULTS = "cells.defaultAnnotations: expected"
@@ -255,6 +256,11 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     ],
     "cluster.domain": [("-x", "cluster.domain: expected a DNS name like cluster.local, not '-x'")],
     "cluster.impersonateNode": [(0, "cluster.impersonateNode: expected true or false, not 0")],
+    "registries": [("docker.io", f"registries: {MAPPING}, not 'docker.io'")],
+    "registries.mirrors": [
+        (["docker.io"], f"registries.mirrors: {MIRRORS}, not ['docker.io']"),
+        ({"docker.io": "mirror"}, f"registries.mirrors: {MIRRORS}"),
+    ],
     "health": [("off", f"health: {MAPPING}, not 'off'")],
     "health.listenAddress": [("*", f"health.listenAddress: {ADDRESS}, not '*'")],
     "health.port": [(0, "health.port: expected a port, 1 to 65535, not 0")],

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kip.local.registry.errors import RegistryError
-from kip.local.registry.names import Repository
 from kip.local.registry.store import Store
+from kip.oci.reference import Repository
 
 WEB = Repository("demo.kip.local", "web")
 

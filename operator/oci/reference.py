@@ -1,4 +1,4 @@
-"""What an image's name says: registry, repository and tag or digest.
+"""What an image's name says: registry, repository, and tag or digest.
 
 The grammar is the OCI distribution specification's; that a short name means Docker Hub is Docker's convention,
 which containerd and the kubelet follow.
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 DOCKER_HUB = "docker.io"
 
+# Docker Hub's name in old references and in `docker login`; Docker and containerd take it for the other one.
+_OLD_DOCKER_HUB = "index.docker.io"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -44,28 +46,45 @@ class Repository:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageName:
-    """A repository and the tag of one image in it."""
+class Reference:
+    """A repository, and the tag or digest of one image in it. One with a digest is that image and no other, for ever."""
 
     repository: Repository
-    tag: str
+    tag: str = ""
+    """Empty where there is a digest."""
+    digest: str = ""
+
+    @property
+    def target(self) -> str:
+        """What a registry is asked for: the digest, else the tag."""
+        return self.digest or self.tag
+
+    def at(self, digest: str) -> Reference:
+        """The image of that digest in the same repository."""
+        return Reference(self.repository, digest=digest)
 
     def __str__(self) -> str:
-        return f"{self.repository}:{self.tag}"
+        """The whole name, the same for all ways to write it: docker.io/library/nginx:1.29."""
+        return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
 
 
-def parse_image(name: str) -> ImageName:
-    """Reads a name as `docker pull` does: `nginx` is `docker.io/library/nginx:latest`.
+def parse(name: str) -> Reference:
+    """Reads a name as containerd does: `nginx` is `docker.io/library/nginx:latest`; beside a digest a tag means nothing.
 
     Raises:
         InvalidName: it is no image's name.
     """
-    rest, _, _ = name.partition("@")
+    rest, at, digest = name.partition("@")
+    if at and not is_digest(digest):
+        raise InvalidName(
+            f"image {name!r}: {digest!r} is no digest; expected sha256: and 64 hexadecimal digits"
+        )
     head, _, last = rest.rpartition("/")
     last, colon, tag = last.partition(":")
     if colon and not is_tag(tag):
         raise InvalidName(f"image {name!r}: {tag!r} is no tag")
-    return ImageName(split_repository(f"{head}/{last}" if head else last), tag or "latest")
+    repository = split_repository(f"{head}/{last}" if head else last)
+    return Reference(repository, digest=digest) if digest else Reference(repository, tag=tag or "latest")
 
 
 def split_repository(name: str, *, default: str = DOCKER_HUB) -> Repository:
@@ -76,15 +95,18 @@ def split_repository(name: str, *, default: str = DOCKER_HUB) -> Repository:
     """
     first, slash, rest = name.partition("/")
     if slash and names_registry(first):
-        return Repository(first, rest)
-    if default == DOCKER_HUB and not slash:
-        name = f"library/{name}"
-    return Repository(default, name)
+        registry, path = DOCKER_HUB if first == _OLD_DOCKER_HUB else first, rest
+    else:
+        registry, path = default, name
+    if registry == DOCKER_HUB and "/" not in path:
+        path = f"library/{path}"
+    return Repository(registry, path)
 
 
 def names_registry(component: str) -> bool:
     """Whether the first component of a name is a registry's host and not a part of the repository."""
-    return "." in component or ":" in component or component == "localhost"
+    # Upper case cannot be a repository's, so the rest of the field takes it for a host too.
+    return "." in component or ":" in component or component == "localhost" or component.lower() != component
 
 
 def is_tag(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kip.local.registry.names import InvalidName, Repository, parse_image, split_repository
+from kip.oci.reference import InvalidName, Reference, Repository, parse, split_repository
 
 
 @pytest.mark.parametrize(
@@ -16,11 +16,14 @@ from kip.local.registry.names import InvalidName, Repository, parse_image, split
         ("demo.kip.local/web:1", "demo.kip.local/web:1"),
         ("localhost/kubernetes/pause", "localhost/kubernetes/pause:latest"),
         ("localhost:5000/a/b:c", "localhost:5000/a/b:c"),
-        ("quay.io/a/b:1@sha256:" + "0" * 64, "quay.io/a/b:1"),
+        ("docker.io/nginx", "docker.io/library/nginx:latest"),
+        ("index.docker.io/nginx:1", "docker.io/library/nginx:1"),
+        ("quay.io/a/b@sha256:" + "0" * 64, "quay.io/a/b@sha256:" + "0" * 64),
+        ("quay.io/a/b:1@sha256:" + "0" * 64, "quay.io/a/b@sha256:" + "0" * 64),
     ],
 )
 def test_full_name(name: str, full: str) -> None:
-    assert str(parse_image(name)) == full
+    assert str(parse(name)) == full
 
 
 @pytest.mark.parametrize(
@@ -36,11 +39,14 @@ def test_full_name(name: str, full: str) -> None:
         "host:port/x",
         "a" * 256,
         "x:" + "t" * 129,
+        "x@",
+        "x@sha256:0",
+        "x@sha512:" + "0" * 128,
     ],
 )
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidName):
-        parse_image(name)
+        parse(name)
 
 
 def test_a_registry_is_told_by_a_dot_a_port_or_localhost() -> None:
@@ -52,3 +58,11 @@ def test_a_registry_is_told_by_a_dot_a_port_or_localhost() -> None:
 def test_a_registry_names_a_host(registry: str) -> None:
     with pytest.raises(InvalidName, match="expected a host name"):
         Repository(registry, "a")
+
+
+def test_a_digest_is_asked_for_rather_than_a_tag() -> None:
+    digest = "sha256:" + "0" * 64
+    tagged = parse("nginx:1.29")
+    assert tagged.target == "1.29"
+    assert tagged.at(digest) == Reference(tagged.repository, digest=digest)
+    assert tagged.at(digest).target == digest

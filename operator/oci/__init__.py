@@ -1,0 +1,1 @@
+"""Asking registries for images: OCI distribution, API version 2, as a client."""
