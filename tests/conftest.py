@@ -26,6 +26,7 @@ _PACKAGES = (
     packages.Package("nftables", "nft"),
     packages.Package("jq", "jq"),
     packages.Package("conntrack", "conntrack"),
+    packages.Package("prometheus", "promtool"),
 )
 _SESSIONS = 9  # test sessions that can run at the same time on one machine
 

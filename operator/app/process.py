@@ -71,6 +71,9 @@ async def _run(settings: Settings, kubeconfig: Path | None) -> None:
         )
         current = Current()
         around.metrics.count(current.snapshot)
+        for node_name in settings.kubelet.node_names:
+            # So that a node which nobody serves can be told from one that there is not.
+            around.metrics.leads(node_name, holder=False)
         probes = Probes(around.metrics, clock=around.clock)
         probes.ready("serving", current.trouble)
         await stack.enter_async_context(

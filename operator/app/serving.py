@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ from kip.kubelet.clientca import ClientCa
 from kip.kubelet.logs import KeptLogs
 from kip.kubelet.server import KubeletServer
 from kip.model import names
-from kip.model.cell import Cell
+from kip.model.cell import Cell, Phase
 from kip.model.clock import Clock
 from kip.model.quantity import whole
 from kip.node.cloudhealth import CloudHealth
@@ -270,6 +271,7 @@ class NodeServing:
         launched = [cell for cell in cells if cell.instance_id]
         return Snapshot(
             phases=tuple(cell.phase for cell in cells),
+            oldest_s=_oldest_s(cells, self._around.clock.now()),
             instances=tuple((c.instance_type or "", c.zone or "", c.market or "") for c in launched),
             usd_per_hour=self._spending.usd_per_hour(),
             unpriced=sum(cell.price is None for cell in launched),
@@ -509,6 +511,15 @@ class NodeServing:
             clock=around.clock,
             metrics=around.metrics.kubelet,
         )
+
+
+def _oldest_s(cells: Iterable[Cell], now: datetime) -> dict[Phase, float]:
+    """By phase, seconds since the last change of the cell of which that is longest."""
+    oldest: dict[Phase, float] = {}
+    for cell in cells:
+        age_s = max(0.0, (now - cell.changed_at).total_seconds())
+        oldest[cell.phase] = max(age_s, oldest.get(cell.phase, 0.0))
+    return oldest
 
 
 def _image_spec(given: BootImageSpec) -> ImageSpec | None:

@@ -159,6 +159,11 @@ class Cell:
         return launched.last_transition if self.instance_id and launched and launched.is_true else None
 
     @property
+    def changed_at(self) -> datetime:
+        """When anything last changed about it."""
+        return max((c.last_transition for c in self.conditions.items), default=self.created)
+
+    @property
     def pod_may_run(self) -> bool:
         """True once the pod may have been shown to a kubelet: from here on it must never be hidden from it again."""
         return self.host_key is not None

@@ -5,7 +5,7 @@ Every label has a bounded set of values: none is a pod's or a cell's name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -19,6 +19,23 @@ Stability = Literal["stable", "beta"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 #: The way of a pod to its start, in order; each is measured from the pod's creation.
 START_STAGES = ("cell_created", "launch_requested", "launched", "reachable", "connected", "shown", "running")
+#: Why EC2 gives no instance: the reasons of kip.cloud.errors.
+LAUNCH_ERRORS = (
+    "InsufficientCapacity",
+    "Throttled",
+    "QuotaExceeded",
+    "SubnetFull",
+    "NotAuthorized",
+    "InvalidRequest",
+    "NotFound",
+    "ClientTokenConflict",
+    "CloudUnreachable",
+    "CloudError",
+)
+#: Why a machine is ended before its pod has run on it.
+GIVEN_UP_REASONS = ("BootFailed", "CellUnreachable", "InstanceGone", "KubeletSilent", "NoDevices")
+#: How a pass over a cell ends.
+RESULTS = ("done", "wait", "stop", "error", "cancelled")
 #: Where the keys of the work queue are.
 QUEUE_STATES = ("scheduled", "waiting", "active")
 TUNNEL_STATES = ("open", "dialling")
@@ -53,12 +70,13 @@ class Definition:
             raise ValueError(f"{self.name}: histograms, and nothing else, have buckets")
 
 
+def _one_of(values: Iterable[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
 _NODE = "name of the virtual node"
 _ACTION = "AWS action, like `RunInstances`"
 _NAMESPACE = f"namespace of the pod; those beyond {MOST_NAMESPACES} are counted together as `{OTHERS}`"
-_REFUSED = (
-    "why EC2 gave none, like `InsufficientCapacity`, `QuotaExceeded`, `NotAuthorized`; empty when it did"
-)
 
 BUILD = Definition(
     name="kip_build_info",
@@ -82,7 +100,14 @@ CELLS = Definition(
     name="kip_cells",
     kind="gauge",
     help="Cells, by phase.",
-    labels={"phase": ", ".join(f"`{p}`" for p in PHASES)},
+    labels={"phase": _one_of(PHASES)},
+)
+OLDEST = Definition(
+    name="kip_cells_oldest_seconds",
+    kind="gauge",
+    help="How long ago anything last changed about the cell of this phase of which that is longest; 0 without cells.",
+    labels={"phase": "as in kip_cells"},
+    stability="beta",
 )
 INSTANCES = Definition(
     name="kip_instances",
@@ -117,20 +142,20 @@ START = Definition(
     name="kip_pod_start_seconds",
     kind="histogram",
     help="Time from a pod's creation to each stage of its start. The creation is known to the second only.",
-    labels={"stage": ", ".join(f"`{s}`" for s in START_STAGES)},
+    labels={"stage": _one_of(START_STAGES)},
     buckets=_START_BUCKETS,
 )
 LAUNCHES = Definition(
     name="kip_cell_launches_total",
     kind="counter",
     help="Offers that EC2 was asked for, once for each cell that wanted one.",
-    labels={"result": "`ok` or `error`", "reason": _REFUSED},
+    labels={"result": "`ok` or `error`", "reason": f"empty, or of an error {_one_of(LAUNCH_ERRORS)}"},
 )
 GIVEN_UP = Definition(
     name="kip_cells_given_up_total",
     kind="counter",
     help="Machines that were ended before their pod ran on them.",
-    labels={"reason": "`BootFailed`, `CellUnreachable`, `KubeletSilent`, `NoDevices`, `InstanceGone`, …"},
+    labels={"reason": _one_of(GIVEN_UP_REASONS)},
 )
 AWS_CALLS = Definition(
     name="kip_aws_calls_total",
@@ -161,19 +186,19 @@ QUEUE = Definition(
     name="kip_queue_depth",
     kind="gauge",
     help="Pods in the work queue: to be looked at again later, waiting for their turn, and being worked on.",
-    labels={"state": ", ".join(f"`{s}`" for s in QUEUE_STATES)},
+    labels={"state": _one_of(QUEUE_STATES)},
 )
 RECONCILES = Definition(
     name="kip_reconciles_total",
     kind="counter",
     help="Passes over one cell's stages.",
-    labels={"result": "`done`, `wait`, `stop`, `error`, `cancelled`"},
+    labels={"result": _one_of(RESULTS)},
 )
 TUNNELS = Definition(
     name="kip_tunnels",
     kind="gauge",
     help="SSH connections to cells.",
-    labels={"state": ", ".join(f"`{s}`" for s in TUNNEL_STATES)},
+    labels={"state": _one_of(TUNNEL_STATES)},
 )
 CELLAPI_REQUESTS = Definition(
     name="kip_cellapi_requests_total",
@@ -220,6 +245,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     LEADER,
     NODE_READY,
     CELLS,
+    OLDEST,
     INSTANCES,
     PRICE,
     UNPRICED,

@@ -31,6 +31,8 @@ class Snapshot:
 
     phases: tuple[Phase, ...] = ()
     """Of every cell."""
+    oldest_s: Mapping[Phase, float] = field(default_factory=dict)
+    """Seconds since the last change of the cell that is longest in this phase."""
     instances: tuple[tuple[str, str, str], ...] = ()
     """(instance type, zone, market) of every cell that has one."""
     usd_per_hour: Mapping[str, float] = field(default_factory=dict)
@@ -66,6 +68,19 @@ class Metrics:
         self.cellapi = CellApiMetrics(registry)
         self.kubelet = KubeletMetrics(registry)
         self.catalogue = CatalogueMetrics(registry)
+        self._begin()
+
+    def _begin(self) -> None:
+        """What can happen is there from the start: of a counter that appears with a 1, `increase` sees nothing."""
+        for stage in START_STAGES:
+            self._start.labels(stage)
+        self._launches.labels("ok", "")
+        for reason in of.LAUNCH_ERRORS:
+            self._launches.labels("error", reason)
+        for reason in of.GIVEN_UP_REASONS:
+            self._given_up.labels(reason)
+        for result in of.RESULTS:
+            self._reconciles.labels(result)
 
     def count(self, look: Callable[[], Snapshot]) -> None:
         """Where to look at each scrape, in the event loop's thread."""
@@ -191,6 +206,7 @@ def _families(seen: Snapshot, namespaces: _Bounded) -> Iterator[Metric]:
     for namespace, usd in seen.usd_per_hour.items():
         prices[namespaces.of(namespace)] += usd  # type: ignore[assignment] # a tally of dollars
     yield _family(of.CELLS, {(phase,): phases[phase] for phase in PHASES})
+    yield _family(of.OLDEST, {(phase,): seen.oldest_s.get(phase, 0.0) for phase in PHASES})
     yield _family(of.INSTANCES, Tally(seen.instances))
     yield _family(of.PRICE, {(namespace,): usd for namespace, usd in prices.items()})
     yield _family(of.UNPRICED, {(): seen.unpriced})

@@ -8,8 +8,11 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from kip.cloud.errors import CloudError
 from kip.observe.definitions import (
     DEFINITIONS,
+    GIVEN_UP_REASONS,
+    LAUNCH_ERRORS,
     MOST_CODES,
     MOST_NAMESPACES,
     OTHERS,
@@ -51,6 +54,7 @@ def test_a_stage_that_there_is_not(metrics: Metrics) -> None:
 
 def test_what_else_is_looked_at(metrics: Metrics) -> None:
     seen = Snapshot(
+        oldest_s={"Booting": 7.5},
         instances=(("t3.nano", "us-east-1a", "spot"), ("t3.nano", "us-east-1a", "spot")),
         usd_per_hour={"shop": 0.25},
         unpriced=1,
@@ -66,6 +70,8 @@ def test_what_else_is_looked_at(metrics: Metrics) -> None:
     assert value(metrics, "kip_queue_depth", state="active") == 2
     assert value(metrics, "kip_queue_depth", state="waiting") == 0
     assert value(metrics, "kip_tunnels", state="open") == 3
+    assert value(metrics, "kip_cells_oldest_seconds", phase="Booting") == 7.5
+    assert value(metrics, "kip_cells_oldest_seconds", phase="Failed") == 0
 
 
 def test_no_namespace_or_code_of_others_makes_series_without_end(metrics: Metrics) -> None:
@@ -89,6 +95,20 @@ def test_there_is_what_is_defined_and_nothing_else(metrics: Metrics) -> None:
         name: family.type for name, family in there.items()
     }
     assert all(there[d.name.removesuffix("_total")].documentation == d.help for d in DEFINITIONS)
+
+
+def test_what_can_go_wrong_is_counted_from_zero(metrics: Metrics) -> None:
+    """And the reasons are those that the cloud's errors have."""
+    errors = [CloudError]
+    for error in errors:
+        errors += error.__subclasses__()
+    assert sorted(LAUNCH_ERRORS) == sorted({error.reason for error in errors})
+    for reason in LAUNCH_ERRORS:
+        assert value(metrics, "kip_cell_launches_total", result="error", reason=reason) == 0
+    for reason in GIVEN_UP_REASONS:
+        assert value(metrics, "kip_cells_given_up_total", reason=reason) == 0
+    assert value(metrics, "kip_pod_start_seconds_count", stage="running") == 0
+    assert value(metrics, "kip_reconciles_total", result="error") == 0
 
 
 def test_a_definition_that_prometheus_would_not_like() -> None:
@@ -142,7 +162,7 @@ def test_who_no_longer_serves_a_node_says_nothing_of_its_readiness(metrics: Metr
 
 def test_two_in_one_process_do_not_meet(metrics: Metrics) -> None:
     metrics.reconciled("done")
-    assert value(Metrics(), "kip_reconciles_total", result="done") is None
+    assert value(Metrics(), "kip_reconciles_total", result="done") == 0
 
 
 def test_every_metric_is_ours_or_the_processs_and_has_help(metrics: Metrics) -> None:
