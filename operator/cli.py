@@ -23,6 +23,7 @@ _ELSEWHERE = {
     "cleanup": ("kip.cleanup.cli", "cleanup", "Remove what is left of an uninstalled Kip."),
     "iam": ("kip.iam.command", "iam", "Print the IAM policies that Kip's role needs."),
     "local": ("kip.local.cli", "local", "A whole cluster with cells on this machine."),
+    "top": ("kip.top.command", "top", "Show the cells and what they cost."),
 }
 
 

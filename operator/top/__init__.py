@@ -1,0 +1,1 @@
+"""`kip top`: the cells there are, and what they cost."""
