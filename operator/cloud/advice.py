@@ -56,7 +56,17 @@ _BY_CODE: Mapping[str, str] = {
         "the security group is not there, or in another VPC: "
         "annotation pod.elotl.co/security-groups, or cells.extraSecurityGroups"
     ),
+    "DependencyViolation": (
+        "an interface or a rule of another group still names it; kip efs teardown removes those of the image cache"
+    ),
     "InvalidSubnetID.NotFound": "the subnet is not there any more: cloud.aws.subnetID",
+    "FileSystemLimitExceeded": "the account's quota of EFS file systems is used up: request a higher one in Service Quotas",
+    "NetworkInterfaceLimitExceeded": "a mount target is a network interface: request a higher quota in Service Quotas",
+    "NoFreeAddressesInSubnet": "a mount target takes one address: name another subnet of that zone",
+    "SecurityGroupLimitExceeded": "a mount target has at most five security groups: take one away from it",
+    "UnsupportedAvailabilityZone": "EFS is not in that zone; cells of other zones have their own mount targets",
+    "MountTargetConflict": "a file system has one mount target for each zone, and all of them in one VPC",
+    "InsufficientThroughputCapacity": "AWS cannot give that throughput there just now; try again later",
 }
 
 

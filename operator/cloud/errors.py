@@ -2,7 +2,8 @@
 
 AWS knows hundreds of error codes; the operator reacts in eight ways. `from_code` is the one place where codes
 get a meaning, called by `kip.cloud.sdk` at the border. Codes and their meaning: "Error codes for the Amazon EC2
-API" (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html).
+API" (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html); EFS's are with each action
+of its API (https://docs.aws.amazon.com/efs/latest/ug/API_Operations.html).
 """
 
 from __future__ import annotations
@@ -67,6 +68,21 @@ _SERVICES = {
     "GetCallerIdentity": "sts",
     "GetServiceQuota": "servicequotas",
     "GetInstanceProfile": "iam",
+    **dict.fromkeys(
+        (
+            "CreateFileSystem",
+            "CreateMountTarget",
+            "DeleteFileSystem",
+            "DeleteMountTarget",
+            "DescribeFileSystems",
+            "DescribeLifecycleConfiguration",
+            "DescribeMountTargetSecurityGroups",
+            "DescribeMountTargets",
+            "ModifyMountTargetSecurityGroups",
+            "PutLifecycleConfiguration",
+        ),
+        "elasticfilesystem",
+    ),
 }
 
 
@@ -152,6 +168,8 @@ _BY_CODE: dict[str, type[CloudError]] = {
             # "Your requested instance type is not supported in your requested Availability Zone": for us the same.
             "Unsupported",
             "UnsupportedTenancy",
+            # Of EFS.
+            "InsufficientThroughputCapacity",
         ),
         InsufficientCapacity,
     ),
@@ -164,6 +182,7 @@ _BY_CODE: dict[str, type[CloudError]] = {
             "ThrottlingException",
             "ThrottledException",
             "EC2ThrottledException",
+            "TooManyRequests",
             "TooManyRequestsException",
             "BandwidthLimitExceeded",
             "SlowDown",
@@ -179,7 +198,8 @@ _BY_CODE: dict[str, type[CloudError]] = {
         ),
         QuotaExceeded,
     ),
-    "InsufficientFreeAddressesInSubnet": SubnetFull,
+    **dict.fromkeys(("InsufficientFreeAddressesInSubnet", "NoFreeAddressesInSubnet"), SubnetFull),
+    "BadRequest": InvalidRequest,
     **dict.fromkeys(
         (
             "UnauthorizedOperation",
@@ -210,7 +230,7 @@ _BY_CODE: dict[str, type[CloudError]] = {
 }
 #: For the codes too many to list, in order; the first match wins.
 _BY_PATTERN: tuple[tuple[re.Pattern[str], type[CloudError]], ...] = (
-    (re.compile(r"\.(NotFound|Unavailable)$"), NotFound),
+    (re.compile(r"(NotFound|\.Unavailable)$"), NotFound),
     (re.compile(r"LimitExceeded$"), QuotaExceeded),
     (
         re.compile(r"^(Invalid|Missing|Malformed|Unknown|Unsupported|Validation|VPCIdNotSpecified)"),

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -32,6 +33,8 @@ def unobserved(action: str, result: str, code: str, seconds: float) -> None:
 PAGE_SIZE = 200
 #: DescribeRouteTables refuses larger ones.
 ROUTE_TABLES_PAGE = 100
+#: EFS's largest (DescribeFileSystems, "MaxItems").
+EFS_PAGE_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,16 @@ class _Sdk:
             raise
         finally:
             self._observe(action, result, code, time.monotonic() - began)
+
+    async def _paged(
+        self, action: str, operation: str, key: str, page_size: int, **params: Any
+    ) -> list[Answer]:
+        """What all pages of an answer have below `key`."""
+        pages = self._client.get_paginator(operation).paginate(
+            **params, PaginationConfig={"PageSize": page_size}
+        )
+        with self._observed(action), _border(action):
+            return [item async for page in pages for item in page[key]]
 
 
 class Ec2Sdk(_Sdk):
@@ -201,11 +214,7 @@ class Ec2Sdk(_Sdk):
     async def _all_pages(
         self, action: str, operation: str, key: str, filters: list[Answer], page_size: int = PAGE_SIZE
     ) -> list[Answer]:
-        pages = self._client.get_paginator(operation).paginate(
-            Filters=filters, PaginationConfig={"PageSize": page_size}
-        )
-        with self._observed(action), _border(action):
-            return [item async for page in pages for item in page[key]]
+        return await self._paged(action, operation, key, page_size, Filters=filters)
 
 
 class PricingSdk(_Sdk):
@@ -250,6 +259,65 @@ class EcrSdk(_Sdk):
         return await self._call("GetAuthorizationToken", self._client.get_authorization_token())
 
 
+class EfsSdk(_Sdk):
+    """EFS's API. Create it with `Session.efs`."""
+
+    async def create_file_system(self, **params: Any) -> Answer:
+        return await self._call("CreateFileSystem", self._client.create_file_system(**params))
+
+    async def describe_file_systems(self) -> list[Answer]:
+        return await self._paged("DescribeFileSystems", "describe_file_systems", "FileSystems", EFS_PAGE_SIZE)
+
+    async def delete_file_system(self, file_system_id: str) -> Answer:
+        return await self._call(
+            "DeleteFileSystem", self._client.delete_file_system(FileSystemId=file_system_id)
+        )
+
+    async def describe_lifecycle_configuration(self, file_system_id: str) -> Answer:
+        return await self._call(
+            "DescribeLifecycleConfiguration",
+            self._client.describe_lifecycle_configuration(FileSystemId=file_system_id),
+        )
+
+    async def put_lifecycle_configuration(self, **params: Any) -> Answer:
+        return await self._call(
+            "PutLifecycleConfiguration", self._client.put_lifecycle_configuration(**params)
+        )
+
+    async def create_mount_target(self, **params: Any) -> Answer:
+        return await self._call("CreateMountTarget", self._client.create_mount_target(**params))
+
+    async def describe_mount_targets(self, file_system_id: str) -> list[Answer]:
+        return await self._paged(
+            "DescribeMountTargets",
+            "describe_mount_targets",
+            "MountTargets",
+            EFS_PAGE_SIZE,
+            FileSystemId=file_system_id,
+        )
+
+    async def describe_mount_target_security_groups(self, mount_target_id: str) -> list[str]:
+        answer = await self._call(
+            "DescribeMountTargetSecurityGroups",
+            self._client.describe_mount_target_security_groups(MountTargetId=mount_target_id),
+        )
+        groups: list[str] = answer["SecurityGroups"]
+        return groups
+
+    async def modify_mount_target_security_groups(self, mount_target_id: str, groups: list[str]) -> Answer:
+        return await self._call(
+            "ModifyMountTargetSecurityGroups",
+            self._client.modify_mount_target_security_groups(
+                MountTargetId=mount_target_id, SecurityGroups=groups
+            ),
+        )
+
+    async def delete_mount_target(self, mount_target_id: str) -> Answer:
+        return await self._call(
+            "DeleteMountTarget", self._client.delete_mount_target(MountTargetId=mount_target_id)
+        )
+
+
 class Session:
     """What clients of one process share. The first one costs 0.25 s and some 20 MB, each further one 5 ms and 1 MB."""
 
@@ -278,6 +346,20 @@ class Session:
         where = {"endpoint_url": settings.endpoint_url, "verify": settings.verify_tls}
         async with self._client("ec2", **where) as client:
             yield Ec2Sdk(client, self._observe)
+
+    @asynccontextmanager
+    async def efs(self) -> AsyncIterator[EfsSdk]:
+        """A client of EFS. Raises as `ec2`.
+
+        Where `SdkSettings.endpoint_url` is a private endpoint of EC2 in AWS, it has no EFS behind it: then this is AWS's
+        own for the region, or what AWS_ENDPOINT_URL_EFS says. An endpoint that is not AWS's stands for all of AWS.
+        """
+        settings = self._settings
+        where: dict[str, Any] = {}
+        if settings.endpoint_url and not _of_aws(settings.endpoint_url):
+            where = {"endpoint_url": settings.endpoint_url, "verify": settings.verify_tls}
+        async with self._client("efs", **where) as client:
+            yield EfsSdk(client, self._observe)
 
     @asynccontextmanager
     async def pricing(self, region: str) -> AsyncIterator[PricingSdk]:
@@ -347,6 +429,10 @@ def filters(
         {"Name": name, "Values": [value] if isinstance(value, str) else list(value)}
         for name, value in wanted.items()
     ]
+
+
+def _of_aws(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
 
 
 @contextmanager

@@ -17,14 +17,16 @@ import pytest
 
 from kip.cloud.base import Compute, Images, ImageSpec, LaunchRequest, Network, Offerings, Subnet
 from kip.cloud.ec2 import Ec2Compute
+from kip.cloud.efs import Efs, FileSystems
 from kip.cloud.errors import Unreachable, from_code
-from kip.cloud.fake import FakeCloud
+from kip.cloud.fake_efs import FakeEfs
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
+from kip.cloud.nfsgroup import Ec2NfsGroups, NfsGroups
 from kip.cloud.offerings import Ec2Offerings
 from kip.cloud.ratelimit import Rate
 from kip.cloud.routes import Ec2Routes, Routing
-from kip.cloud.sdk import SdkSettings, filters, open_ec2
+from kip.cloud.sdk import SdkSettings, Session, filters
 from kip.cloud.securitygroup import Rule, rules_of
 from kip.model.clock import SystemClock
 
@@ -46,6 +48,8 @@ class Troubles(Protocol):
 
     def set_boot_delay(self, seconds: float) -> None: ...
 
+    def set_efs_delay(self, seconds: float) -> None: ...
+
 
 @dataclass
 class Cloud:
@@ -56,6 +60,8 @@ class Cloud:
     network: Network
     routing: Routing
     offerings: Offerings
+    efs: FileSystems
+    nfs: NfsGroups
     troubles: Troubles
     ingress: Callable[[str], Awaitable[dict[Rule, str]]]
     """The rules of a security group, with descriptions."""
@@ -89,7 +95,7 @@ class Cloud:
 class FakeTroubles:
     """Troubles of the cloud in memory."""
 
-    def __init__(self, fake: FakeCloud) -> None:
+    def __init__(self, fake: FakeEfs) -> None:
         self._fake = fake
 
     def fail(self, action: str, code: str, times: int = 1) -> None:
@@ -104,6 +110,9 @@ class FakeTroubles:
 
     def set_boot_delay(self, seconds: float) -> None:
         self._fake.boot_delay = seconds
+
+    def set_efs_delay(self, seconds: float) -> None:
+        self._fake.efs_delay = seconds
 
 
 class LocalAwsTroubles:
@@ -120,7 +129,7 @@ class LocalAwsTroubles:
 
     def reset(self) -> None:
         self.call("DELETE", "faults")
-        self.call("PUT", "settings", {"boot_delay_s": 0})
+        self.call("PUT", "settings", {"boot_delay_s": 0, "efs_delay_s": 0})
 
     def fail(self, action: str, code: str, times: int = 1) -> None:
         self.call("POST", "faults", {"action": action, "error": code, "count": times})
@@ -134,6 +143,9 @@ class LocalAwsTroubles:
 
     def set_boot_delay(self, seconds: float) -> None:
         self.call("PUT", "settings", {"boot_delay_s": seconds})
+
+    def set_efs_delay(self, seconds: float) -> None:
+        self.call("PUT", "settings", {"efs_delay_s": seconds})
 
 
 @pytest.fixture(scope="session")
@@ -160,7 +172,7 @@ def local_aws() -> Iterator[str]:
 async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
     """Each implementation in turn."""
     if request.param == "fake":
-        fake = FakeCloud()
+        fake = FakeEfs()
 
         async def rules(group_id: str) -> dict[Rule, str]:
             return dict(fake.ingress[group_id])
@@ -168,7 +180,7 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
         async def unchecked(instance_id: str) -> bool:
             return instance_id in fake.routes.unchecked
 
-        yield Cloud(fake, fake, fake, fake, fake, FakeTroubles(fake), rules, unchecked)
+        yield Cloud(fake, fake, fake, fake, fake, fake, fake, FakeTroubles(fake), rules, unchecked)
         return
     troubles = LocalAwsTroubles(request.getfixturevalue("local_aws"))
     troubles.reset()
@@ -179,7 +191,8 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
         secret_access_key="test",
         max_attempts=1,
     )
-    async with open_ec2(settings) as sdk:
+    session = Session(settings)
+    async with session.ec2() as sdk, session.efs() as efs_sdk:
         compute = Ec2Compute(sdk)
 
         async def ingress(group_id: str) -> dict[Rule, str]:
@@ -194,5 +207,7 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
 
         network, routing = Ec2Network(sdk), Ec2Routes(sdk)
         offerings = Ec2Offerings(sdk, SystemClock(), calls=Rate(burst=1000, per_second=1000))
-        yield Cloud(compute, Ec2Images(sdk), network, routing, offerings, troubles, ingress, passes)
+        efs, nfs = Efs(efs_sdk), Ec2NfsGroups(sdk)
+        images = Ec2Images(sdk)
+        yield Cloud(compute, images, network, routing, offerings, efs, nfs, troubles, ingress, passes)
         await compute.close()

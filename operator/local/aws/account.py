@@ -18,15 +18,17 @@ from typing import Any
 import moto
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.ec2.models import ec2_backends
+from moto.efs.models import efs_backends
 
 from kip.local.aws.backend import LocalBackend, Site
+from kip.local.aws.efs import LocalEfs
 from kip.local.aws.instance import LocalInstance
 
 #: EC2 shows a terminated instance for about an hour.
 TERMINATED_VISIBLE = 3600.0
 
 #: A saved state is moto's objects as they are: other versions of the code could not read them.
-_FORMAT = ("kip-local-aws-2", moto.__version__, sys.version_info[:2])
+_FORMAT = ("kip-local-aws-3", moto.__version__, sys.version_info[:2])
 
 
 class StateError(Exception):
@@ -47,6 +49,7 @@ class _Saved:
     """What is on disk."""
 
     backend: LocalBackend
+    efs: LocalEfs
     launches: dict[str, Launch] = field(default_factory=dict)
     revision: int = 0
     boot_delay: float = 0.0
@@ -67,8 +70,11 @@ class Account:
         """Most instances that the call being served may get; None without a limit."""
         self._file = state_file
         self._changed = threading.Condition(self.lock)
-        self._saved = _load(state_file, site) or _Saved(LocalBackend(DEFAULT_ACCOUNT_ID, site))
+        self._saved = _load(state_file, site) or _Saved(
+            LocalBackend(DEFAULT_ACCOUNT_ID, site), LocalEfs(site.region, DEFAULT_ACCOUNT_ID)
+        )
         ec2_backends[DEFAULT_ACCOUNT_ID][site.region] = self._saved.backend
+        efs_backends[DEFAULT_ACCOUNT_ID][site.region] = self._saved.efs
 
     @property
     def backend(self) -> LocalBackend:
@@ -92,6 +98,16 @@ class Account:
     @boot_delay.setter
     def boot_delay(self, seconds: float) -> None:
         self._saved.boot_delay = seconds
+        self.save()
+
+    @property
+    def efs_delay(self) -> float:
+        """Seconds that a file system or mount target takes to come, or to go."""
+        return self._saved.efs.delay
+
+    @efs_delay.setter
+    def efs_delay(self, seconds: float) -> None:
+        self._saved.efs.delay = seconds
         self.save()
 
     @property

@@ -21,7 +21,7 @@ from kip.local.aws.throttle import Throttle
 PREFIX = "/_kip"
 #: A long poll is answered after this many seconds at the latest, whatever its `wait` asks for.
 LONGEST_WAIT = 60.0
-_SETTINGS = {"boot_delay_s", "tags", "throttle"}
+_SETTINGS = {"boot_delay_s", "efs_delay_s", "tags", "throttle"}
 
 _ROUTES = Map(
     [
@@ -114,6 +114,7 @@ class Control:
         with self._account.lock:
             return {
                 "boot_delay_s": self._account.boot_delay,
+                "efs_delay_s": self._account.efs_delay,
                 "tags": self._account.launch_tags,
                 "throttle": self._throttle.setting(),
             }
@@ -125,12 +126,12 @@ class Control:
             raise BadRequest(
                 f"unknown: {', '.join(sorted(unknown))}; expected {' or '.join(sorted(_SETTINGS))}"
             )
-        delay = _number(body["boot_delay_s"], "boot_delay_s") if "boot_delay_s" in body else None
+        delays = {key: _number(body[key], key) for key in ("boot_delay_s", "efs_delay_s") if key in body}
         tags = _tags(body["tags"]) if "tags" in body else None
         changes = _throttled(body["throttle"]) if "throttle" in body else None
         with self._account.lock:
-            if delay is not None:
-                self._account.boot_delay = delay
+            self._account.boot_delay = delays.get("boot_delay_s", self._account.boot_delay)
+            self._account.efs_delay = delays.get("efs_delay_s", self._account.efs_delay)
             if tags is not None:
                 self._account.launch_tags = tags
             if "throttle" in body:

@@ -69,6 +69,13 @@ class NetworkCalls(EC2Response):
     def delete_security_group(self) -> ActionResult:
         group_id = self._get_param("GroupId")
         used = {group.id for eni in self.ec2_backend.enis.values() for group in eni.group_set}
-        if group_id in used:
+        named = {
+            rule.source_group.get("GroupId")
+            for groups in self.ec2_backend.groups.values()
+            for group in groups.values()
+            for rule in (*group.ingress_rules, *group.egress_rules)
+            if rule.source_group and group.id != group_id
+        }
+        if group_id in used | named:
             raise EC2ClientError("DependencyViolation", f"resource {group_id} has a dependent object")
         return super().delete_security_group()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import socket
 import time
@@ -22,7 +23,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
-from kip.local.aws import ec2
+from kip.local.aws import ec2, efs
 from kip.local.aws.account import Account
 from kip.local.aws.backend import Site
 from kip.local.aws.calls import Calls
@@ -52,7 +53,7 @@ class LocalAws:
             answer: Iterable[bytes] = self._control(environ, start_response)
             return answer
         received, parameters = time.time(), _parameters(environ)
-        action = parameters.get("Action", environ["PATH_INFO"])
+        action = parameters.get("Action") or _action_by_path(environ)
         if "Action" in parameters and not self._throttle.admits(action, parameters):
             fault: Fault | None = Fault(action=action, error="RequestLimitExceeded")
         else:
@@ -79,7 +80,9 @@ class LocalAws:
             self._faults.hold(fault.hold_s)
         if fault.error in (TIMEOUT, DROP):
             return None
-        return _error_response(fault.error, fault.text, fault.status) if fault.error else response
+        if not fault.error:
+            return response
+        return _error_response(fault.error, fault.text, fault.status, _speaks_json(environ))
 
     def _serve(self, environ: dict[str, Any], action: str, max_grant: int | None = None) -> Response:
         """One call at a time: moto's objects know no threads, and a saved state has to be a whole one."""
@@ -90,7 +93,12 @@ class LocalAws:
             except Exception as error:
                 # What moto does not know ends here; an SDK needs an answer that it can read.
                 traceback.print_exc()
-                return _error_response("InternalError", f"the local AWS failed at {action}: {error!r}", 500)
+                return _error_response(
+                    "InternalError",
+                    f"the local AWS failed at {action}: {error!r}",
+                    500,
+                    _speaks_json(environ),
+                )
         return Response(b"".join(body), status=status, headers=headers)
 
 
@@ -134,20 +142,46 @@ def _parameters(environ: dict[str, Any]) -> dict[str, str]:
     """The call's parameters, of body and query; the body is put back for moto."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
+    query = parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+    if _speaks_json(environ):
+        return {**_texts(body), **dict(query)}
     form = environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded")
-    found = parse_qsl(body.decode(), keep_blank_values=True) if form else []
-    return dict(found + parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
+    return dict((parse_qsl(body.decode(), keep_blank_values=True) if form else []) + query)
+
+
+def _texts(body: bytes) -> dict[str, str]:
+    """The texts of a JSON object, for faults that look at them."""
+    try:
+        found = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def _action_by_path(environ: dict[str, Any]) -> str:
+    """For what is no query API; the path itself, if it is not known."""
+    return efs.action_of(environ["REQUEST_METHOD"], environ["PATH_INFO"]) or environ["PATH_INFO"]
+
+
+def _speaks_json(environ: dict[str, Any]) -> bool:
+    return efs.action_of(environ["REQUEST_METHOD"], environ["PATH_INFO"]) is not None
 
 
 def _error_code(response: Response) -> str | None:
     if response.status_code < 400:
         return None
+    if name := response.headers.get("X-Amzn-ErrorType"):
+        return name
     code = _ERROR_CODE.search(response.get_data())
     return code[1].decode() if code else str(response.status_code)
 
 
-def _error_response(code: str, message: str, status: int) -> Response:
-    """In the form of EC2's query API."""
+def _error_response(code: str, message: str, status: int, as_json: bool = False) -> Response:
+    """In the form of EC2's query API, or of APIs that speak JSON."""
+    if as_json:
+        headers = {"X-Amzn-ErrorType": code}
+        body = json.dumps({"ErrorCode": code, "message": message})
+        return Response(body, status=status, headers=headers, content_type="application/json")
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f"<Response><Errors><Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error></Errors>"

@@ -37,6 +37,13 @@ class Aws:
         answer = self._client.post("/", data=form, headers={"Authorization": _SIGNED.format(service)})
         return answer.status_code, answer.text
 
+    def rest(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and JSON of an answer of EFS."""
+        arguments: dict[str, Any] = {} if body is None else {"json": body}
+        signed = {"Authorization": _SIGNED.format("elasticfilesystem")}
+        answer = self._client.open(path, method=method, headers=signed, **arguments)
+        return answer.status_code, answer.get_json(silent=True)
+
     def run(self, token: str = "", **changes: str | int) -> list[str]:
         """Ids of launched instances."""
         parameters: dict[str, str | int] = {

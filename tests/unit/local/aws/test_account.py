@@ -31,6 +31,7 @@ def test_instances_tokens_groups_and_settings_survive(start: Start) -> None:
     assert "<groupName>cells</groupName>" in again.call("DescribeSecurityGroups")[1]
     assert again.control("GET", "settings") == {
         "boot_delay_s": 0.5,
+        "efs_delay_s": 1.0,
         "tags": {"room": "small"},
         "throttle": False,
     }
