@@ -21,6 +21,7 @@ _ELSEWHERE = {
         "Say which machines the pods of a manifest would get, and why.",
     ),
     "cleanup": ("kip.cleanup.cli", "cleanup", "Remove what is left of an uninstalled Kip."),
+    "efs": ("kip.efs.cli", "efs", "Make, show or remove an EFS volume for the image cache."),
     "iam": ("kip.iam.command", "iam", "Print the IAM policies that Kip's role needs."),
     "local": ("kip.local.cli", "local", "A whole cluster with cells on this machine."),
     "top": ("kip.top.command", "top", "Show the cells and what they cost."),

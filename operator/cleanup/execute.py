@@ -136,7 +136,10 @@ class Cleanup:
                 if error.code != "DependencyViolation" or clock.monotonic() >= until:
                     raise
                 if not told:
-                    self._tell(f"waiting: security group {group_id} is still in use")
+                    self._tell(
+                        f"waiting: security group {group_id} is still in use, by an interface or by a rule of another "
+                        "group (of the image cache's volume: kip efs teardown)"
+                    )
                     told = True
                 await clock.sleep(_LOOK_AGAIN_S)
             else:

@@ -1,0 +1,1 @@
+"""`kip efs`: the image cache's volume on EFS, made from what is there, shown, and taken down again."""
