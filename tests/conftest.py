@@ -26,6 +26,8 @@ _PACKAGES = (
     packages.Package("nftables", "nft"),
     packages.Package("jq", "jq"),
     packages.Package("conntrack", "conntrack"),
+    packages.Package("squashfs-tools", "mksquashfs"),
+    packages.Package("cryptsetup-bin", "veritysetup"),
     packages.Package("prometheus", "promtool"),
 )
 _SESSIONS = 9  # test sessions that can run at the same time on one machine

@@ -11,11 +11,6 @@ class CachingError(Exception):
     """An image, or a layer of it, was not cached; the message says why. Nothing half-made is left."""
 
 
-class NotAnImage(CachingError):
-    """What the reference leads to is no container image: an attestation, a chart, an image for another system. Nothing
-    to do; there is nothing that a cell could run."""
-
-
 class LayerRefused(CachingError):
     """The layer cannot be kept so that containers see what they would see after a pull. The pods pull it as ever."""
 
@@ -26,6 +21,10 @@ class WrongContent(CachingError):
 
 class ToolMissing(CachingError):
     """A program is missing on this host; the message says which package has it."""
+
+
+class ToolFailed(CachingError):
+    """A program failed at what it should be able to do; the message has its last words. Worth a bug report."""
 
 
 class VolumeFull(CachingError):

@@ -1,32 +1,37 @@
-"""What the cache needs of a registry. `kip.oci` has such a client; tests have one without a network."""
+"""What the cache needs of registries: `RegistrySource` has it, and tests have one without a network."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
-
-@dataclass(frozen=True)
-class Fetched:
-    """A manifest or an index as the registry gave it."""
-
-    content: bytes
-    media_type: str
-    """Of the answer's Content-Type, without parameters."""
-    digest: str
-    """SHA-256 of the content."""
+from kip.oci.client import Registries
+from kip.oci.credentials import Credentials
+from kip.oci.manifest import Descriptor, Manifest
+from kip.oci.reference import Reference, Repository
 
 
 class Source(Protocol):
-    """One repository, with the rights of whoever wants the image. Errors of its own are passed on as they are."""
+    """Registries, with the rights of whoever wants the image. Errors of its own are passed on as they are."""
 
-    async def manifest(self, target: str) -> Fetched:
-        """The manifest or index of a tag or a digest."""
+    async def manifest(self, reference: Reference) -> Manifest:
+        """The manifest or index of that name, its digest checked."""
         ...
 
-    def blob(self, digest: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Opens a blob's content, as it is in the registry, in pieces of any size. Who leaves early ends the download;
-        it may be opened again. The digest is checked by who reads."""
+    def blob(self, repository: Repository, descriptor: Descriptor) -> AsyncIterator[bytes]:
+        """A blob as it is in the registry, in pieces of any size; it may be asked for more than once. Who reads it checks
+        its digest, and calls its `aclose`, if it has one, when no more is wanted."""
         ...
+
+
+class RegistrySource:
+    """Registries, read with somebody's credentials. Raises RegistryError."""
+
+    def __init__(self, registries: Registries, credentials: Credentials) -> None:
+        self._registries, self._credentials = registries, credentials
+
+    async def manifest(self, reference: Reference) -> Manifest:
+        return await self._registries.manifest(reference, self._credentials)
+
+    def blob(self, repository: Repository, descriptor: Descriptor) -> AsyncIterator[bytes]:
+        return self._registries.blob(repository, descriptor, self._credentials)

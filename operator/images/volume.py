@@ -67,11 +67,16 @@ class Volume:
 
     async def layer(self, file_id: str) -> Trailer | None:
         """The layer's trailer, if its file is there and complete; `file_id` is Layer.file_id."""
-        return await self._in_thread("look for a layer", lambda: self._layer(file_id))
+        return await self._in_thread("look for a layer", lambda: self.trailer(file_id))
 
     async def has_layer(self, file_id: str) -> bool:
         """Whether the layer's file is there and complete. Its content is not read: that is what `verify` does."""
         return await self.layer(file_id) is not None
+
+    async def renew_layer(self, file_id: str) -> Trailer | None:
+        """As `layer`, and makes the file a new one (LayerFile.modified), so that nobody takes it for one that no image needs
+        before the image is there that is about to need it."""
+        return await self._in_thread("renew a layer", lambda: self._renew(file_id))
 
     async def image(self, digest: str) -> Image | None:
         """The image with that manifest, if it is there; None also for a file that is not right, which `verify` names."""
@@ -154,6 +159,7 @@ class Volume:
         """Gives a whole, synced file its name; whether it was ours that got it. `complete` says whether a file that has the
         name already is right; else ours takes its place. Raises OSError."""
         final = self.root / path
+        final.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(temporary, final)
         except FileExistsError:
@@ -210,13 +216,21 @@ class Volume:
             with suppress(FileNotFoundError):
                 yield path, entry.stat(follow_symlinks=False)
 
-    def _layer(self, file_id: str) -> Trailer | None:
+    def trailer(self, file_id: str) -> Trailer | None:
+        """As `layer`, but blocking. Raises OSError."""
         found = self.read(layout.layer_path(file_id), last=BLOCK)
         if found is None:
             return None
         with suppress(FormatError):
             return Trailer.parse(found[0], file_bytes=found[1], file_id=file_id)
         return None
+
+    def _renew(self, file_id: str) -> Trailer | None:
+        trailer = self.trailer(file_id)
+        if trailer:
+            moment = self._clock.now().timestamp()
+            os.utime(self.root / layout.layer_path(file_id), (moment, moment))
+        return trailer
 
     def _image(self, digest: str) -> Image | None:
         found = self.read(layout.image_path(digest))

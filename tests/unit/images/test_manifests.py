@@ -1,4 +1,4 @@
-"""What is an image and what is not, as far as manifests tell."""
+"""What is an image for a cell and what is not, as far as manifests tell."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ import pytest
 from tests.unit.images.test_format import A, B, digest
 
 from kip.images import manifests
-from kip.images.errors import NotAnImage
 from kip.images.format import Layer
-from kip.images.manifests import Offer
+from kip.oci import manifest as oci
+from kip.oci.errors import NotAnImage
+from kip.oci.manifest import Descriptor, Manifest
 
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
-def blob(what: str, media_type: str) -> dict[str, Any]:
-    return {"digest": digest(what), "size": len(what), "mediaType": media_type}
-
-
-def manifest(config: str = OCI_CONFIG, *layers: str, **more: Any) -> bytes:
-    fields = {
-        "config": blob("config", config),
-        "layers": [blob(f"l{n}", kind) for n, kind in enumerate(layers)],
-    }
-    return json.dumps(fields | more).encode()
+def manifest(*layers: str) -> Manifest:
+    entries = [{"digest": digest(f"l{n}"), "size": 2, "mediaType": kind} for n, kind in enumerate(layers)]
+    content = json.dumps({"schemaVersion": 2, "layers": entries}).encode()
+    return Manifest(oci.digest_of(content), oci.OCI_MANIFEST, content)
 
 
 def config(*diff_ids: str, **more: Any) -> bytes:
@@ -35,51 +30,24 @@ def config(*diff_ids: str, **more: Any) -> bytes:
     ).encode()
 
 
-def offer(what: str, **platform: str) -> dict[str, Any]:
-    return blob(what, manifests.OCI_MANIFEST) | {"platform": platform}
+@pytest.mark.parametrize("kind", [OCI_LAYER, OCI_LAYER.replace("gzip", "zstd"), DOCKER_LAYER])
+def test_images_of_both_kinds(kind: str) -> None:
+    found = manifests.describe(manifest(kind, kind), config(A, B, architecture="arm64", variant="v8"))
+    assert found == ("linux/arm64", (Layer(A, digest("l0"), 2), Layer(B, digest("l1"), 2)))
 
 
 @pytest.mark.parametrize(
-    ("of_config", "of_layer"),
+    ("layer", "told"),
     [
-        (OCI_CONFIG, OCI_LAYER),
-        (OCI_CONFIG, "application/vnd.oci.image.layer.v1.tar+zstd"),
-        (
-            "application/vnd.docker.container.image.v1+json",
-            "application/vnd.docker.image.rootfs.diff.tar.gzip",
-        ),
-        ("application/octet-stream", "application/vnd.docker.image.rootfs.diff.tar"),
+        ("application/vnd.wasm.content.layer.v1+wasm", "no file system but application/vnd.wasm"),
+        ("application/vnd.in-toto+json", "no file system but application/vnd.in-toto"),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "may not hand out"),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar", "may not hand out"),
     ],
 )
-def test_images_of_both_kinds(of_config: str, of_layer: str) -> None:
-    found = manifests.parse_manifest(manifest(of_config, of_layer, of_layer))
-    platform, layers = manifests.describe(found, config(A, B, architecture="arm64", variant="v8"))
-    assert platform == "linux/arm64"
-    assert layers == (Layer(A, digest("l0"), 2), Layer(B, digest("l1"), 2))
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (
-            manifest("application/vnd.cncf.helm.config.v1+json"),
-            "not a container image but application/vnd.cncf.helm",
-        ),
-        (
-            manifest("application/vnd.oci.empty.v1+json", artifactType="application/x-sbom"),
-            "but application/x-sbom",
-        ),
-        (manifest(OCI_CONFIG, "application/vnd.wasm.content.layer.v1+wasm"), "no file system but .*wasm"),
-        (manifest(OCI_CONFIG, "application/vnd.in-toto+json"), "no file system but .*in-toto"),
-        (manifest(OCI_CONFIG, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), "to hand out"),
-        (b"{}", "the manifest is not right: KeyError"),
-        (b"<html>", "the manifest is no JSON"),
-        (b"[]", "no JSON object"),
-    ],
-)
-def test_what_is_no_image(content: bytes, told: str) -> None:
+def test_layers_that_no_container_has(layer: str, told: str) -> None:
     with pytest.raises(NotAnImage, match=told):
-        manifests.parse_manifest(content)
+        manifests.describe(manifest(layer), config(A))
 
 
 @pytest.mark.parametrize(
@@ -89,39 +57,25 @@ def test_what_is_no_image(content: bytes, told: str) -> None:
         (config(A, B, os="windows"), "an image for windows/amd64; cells run Linux"),
         (config("sha512:00", B), "names no layers"),
         (b"{}", "names no layers"),
+        (b"<html>", "no JSON"),
+        (b"[]", "no JSON object"),
     ],
 )
 def test_configurations_that_fit_no_cell(content: bytes, told: str) -> None:
     with pytest.raises(NotAnImage, match=told):
-        manifests.describe(manifests.parse_manifest(manifest(OCI_CONFIG, OCI_LAYER, OCI_LAYER)), content)
+        manifests.describe(manifest(OCI_LAYER, OCI_LAYER), content)
 
 
-def test_an_index_offers_images_and_not_what_is_beside_them() -> None:
-    index = {
-        "manifests": [
-            offer("amd64", os="linux", architecture="amd64"),
-            offer("arm", os="linux", architecture="arm", variant="v7"),
-            offer("attestation", os="unknown", architecture="unknown"),
-            blob("signature", manifests.OCI_MANIFEST),
-        ]
-    }
-    found = manifests.offers(json.dumps(index).encode())
-    assert found == (Offer("linux/amd64", digest("amd64")), Offer("linux/arm/v7", digest("arm")))
-    assert manifests.offers(manifest()) is None
+def test_an_image_without_layers_is_none() -> None:
+    with pytest.raises(NotAnImage, match="0 layers in the manifest"):
+        manifests.describe(manifest(), config())
 
 
-def test_an_old_manifest_is_named() -> None:
-    with pytest.raises(NotAnImage, match="schema 1"):
-        manifests.offers(b'{"schemaVersion": 1, "fsLayers": []}')
-
-
-def test_platforms_are_chosen_in_the_wanted_order_and_the_first_offer_counts() -> None:
-    found = (Offer("linux/arm64", A), Offer("linux/amd64", A), Offer("linux/amd64", B))
-    assert manifests.wanted_offers(found, ["linux/amd64", "linux/s390x", "linux/arm64"]) == (
-        found[1],
-        found[0],
-    )
+def test_platforms_come_in_the_wanted_order() -> None:
+    arm, amd = Descriptor(oci.OCI_MANIFEST, A, 1), Descriptor(oci.OCI_MANIFEST, B, 1)
+    found = {"linux/arm64": arm, "linux/amd64": amd}
+    assert manifests.wanted(found, ["linux/amd64", "linux/s390x", "linux/arm64", "linux/amd64"]) == (amd, arm)
     with pytest.raises(
         NotAnImage, match="no image for linux/riscv64; the index has linux/amd64, linux/arm64"
     ):
-        manifests.wanted_offers(found, ["linux/riscv64"])
+        manifests.wanted(found, ["linux/riscv64"])

@@ -29,7 +29,7 @@ def volume(tmp_path: Path) -> Volume:
 def put(volume: Volume, path: PurePosixPath, content: bytes) -> bool:
     with volume.temporary(path) as temporary:
         temporary.write_bytes(content)
-        return volume.publish(temporary, path, lambda: volume._layer(A) is not None)
+        return volume.publish(temporary, path, lambda: volume.trailer(A) is not None)
 
 
 def names(volume: Volume) -> list[str]:
