@@ -135,15 +135,20 @@ class Cleanup:
             except CloudError as error:
                 if error.code != "DependencyViolation" or clock.monotonic() >= until:
                     raise
+                await self._not_if_named(group_id, error)
                 if not told:
-                    self._tell(
-                        f"waiting: security group {group_id} is still in use, by an interface or by a rule of another "
-                        "group (of the image cache's volume: kip efs teardown)"
-                    )
+                    self._tell(f"waiting: security group {group_id} is still in use")
                     told = True
                 await clock.sleep(_LOOK_AGAIN_S)
             else:
                 return
+
+    async def _not_if_named(self, group_id: str, error: CloudError) -> None:
+        """A rule of another group does not pass as an interface does: raises what says so."""
+        naming = await self._places.network.groups_naming(group_id)
+        if naming:
+            others = ", ".join(f"{group.id} ({group.name})" for group in naming)
+            raise CloudError(f"rules of {others} name it", action=error.action, code=error.code) from error
 
 
 def _path(step: Step) -> str:

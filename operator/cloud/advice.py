@@ -56,9 +56,7 @@ _BY_CODE: Mapping[str, str] = {
         "the security group is not there, or in another VPC: "
         "annotation pod.elotl.co/security-groups, or cells.extraSecurityGroups"
     ),
-    "DependencyViolation": (
-        "an interface or a rule of another group still names it; kip efs teardown removes those of the image cache"
-    ),
+    "DependencyViolation": "what uses it has to go first; of an image cache's volume: kip efs teardown",
     "InvalidSubnetID.NotFound": "the subnet is not there any more: cloud.aws.subnetID",
     "FileSystemLimitExceeded": "the account's quota of EFS file systems is used up: request a higher one in Service Quotas",
     "NetworkInterfaceLimitExceeded": "a mount target is a network interface: request a higher quota in Service Quotas",

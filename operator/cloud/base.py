@@ -289,6 +289,10 @@ class Network(Protocol):
         """The groups that `ensure_cell_security_group` made for this cluster, in all VPCs of the region."""
         ...
 
+    async def groups_naming(self, group_id: str) -> list[SecurityGroup]:
+        """The other groups whose ingress names this one: while there are any, it cannot be deleted."""
+        ...
+
     async def delete_security_group(self, group_id: str) -> None:
         """Delete a group; one that is gone already is fine.
 

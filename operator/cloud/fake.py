@@ -266,6 +266,10 @@ class FakeCloud:
             if name == wanted
         ]
 
+    async def groups_naming(self, group_id: str) -> list[SecurityGroup]:
+        _raise(await self._enter("DescribeSecurityGroups", group_id))
+        return []  # rules of this cloud name ranges only; see kip.cloud.fake_efs
+
     async def delete_security_group(self, group_id: str) -> None:
         _raise(await self._enter("DeleteSecurityGroup", group_id))
         if any(group_id in self._groups_of.get(i.id, ()) for i in self.all() if i.state != "terminated"):

@@ -169,6 +169,11 @@ class FakeEfs(FakeCloud):
         self._nfs[group_id] = replace(group, admits=group.admits | set(source_ids))
         _raise(after)
 
+    async def groups_naming(self, group_id: str) -> list[SecurityGroup]:
+        naming = [group for group in self._nfs.values() if group_id in group.admits and group.id != group_id]
+        found = [SecurityGroup(id=group.id, name=group.name, vpc_id=group.vpc_id) for group in naming]
+        return [*await super().groups_naming(group_id), *found]
+
     async def delete_security_group(self, group_id: str) -> None:
         self._pass_time()
         named = any(group_id in group.admits for group in self._nfs.values() if group.id != group_id)

@@ -46,6 +46,9 @@ class Ec2Network:
     async def cell_security_groups(self, cluster: str) -> list[SecurityGroup]:
         return await self._groups.all(cluster)
 
+    async def groups_naming(self, group_id: str) -> list[SecurityGroup]:
+        return await self._groups.naming(group_id)
+
     async def delete_security_group(self, group_id: str) -> None:
         await self._groups.delete(group_id)
 

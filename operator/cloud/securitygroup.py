@@ -127,8 +127,12 @@ class CellSecurityGroups:
     async def all(self, cluster: str) -> list[SecurityGroup]:
         """The groups of this cluster's cells in every VPC of the region, as far as Kip has made them."""
         found = await self._sdk.describe_security_groups(filters(tags={names.TAG_CLUSTER: cluster}))
-        ours = _of_cells(found, security_group_name(cluster))
-        return [SecurityGroup(id=g["GroupId"], name=g["GroupName"], vpc_id=g["VpcId"]) for g in ours]
+        return [_to_group(answer) for answer in _of_cells(found, security_group_name(cluster))]
+
+    async def naming(self, group_id: str) -> list[SecurityGroup]:
+        """The other groups whose ingress names this one; raises CloudError."""
+        found = await self._sdk.describe_security_groups(filters({"ip-permission.group-id": group_id}))
+        return [_to_group(answer) for answer in found if answer["GroupId"] != group_id]
 
     async def delete(self, group_id: str) -> None:
         """Delete a group, which may be gone already; raises CloudError (`DependencyViolation` while it is in use)."""
@@ -189,6 +193,10 @@ class CellSecurityGroups:
                 )
             return
         log.info("rules revoked", group=group_id, rules=[f"{rule.protocol} {rule.cidr}" for rule in surplus])
+
+
+def _to_group(answer: Answer) -> SecurityGroup:
+    return SecurityGroup(id=answer["GroupId"], name=answer["GroupName"], vpc_id=answer.get("VpcId", ""))
 
 
 def _of_cells(tagged: Iterable[Answer], name: str) -> list[Answer]:

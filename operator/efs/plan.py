@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kip.cloud.base import Instance, SecurityGroup, Subnet
@@ -316,7 +316,8 @@ def _notes(found: Found, wanted: Wanted, system: FileSystem | None) -> Iterator[
     for target in found.mount_targets:
         if target.zone not in wanted_zones:
             yield f"{target.id} in {target.zone} is in no subnet that is asked for now; it is left"
-    yield from by_hand(found, wanted.cluster)
+    here = tuple(group for group in found.named_groups if group.vpc_id == wanted.vpc_id)
+    yield from by_hand(replace(found, named_groups=here), wanted.cluster)
 
 
 def by_hand(found: Found, cluster: str) -> Iterator[str]:

@@ -10,7 +10,8 @@ from kip.cloud.errors import CloudError, Throttled, Unreachable
 from kip.efs.plan import Step
 from kip.model.clock import Clock
 
-_LOOK_AGAIN_S = 2.0
+# Between two looks: what takes a moment is seen soon, and what takes minutes is not asked for all the time.
+_FIRST_S, _LONGEST_S = 0.5, 5.0
 # A state that lasts is told again, so that people see that somebody still looks.
 _TELL_AGAIN_S = 30.0
 # EC2 and EFS learn of each other's new things some seconds later.
@@ -61,7 +62,7 @@ class Waiting:
             CloudError: of `look`; one that passes is waited out.
         """
         began = told_at = self._clock.monotonic()
-        told = dict[str, str]()
+        told, pause = dict[str, str](), _FIRST_S
         while True:
             now = self._clock.monotonic()
             try:
@@ -81,11 +82,12 @@ class Waiting:
             if now - began >= self._timeout_s:
                 states = ", ".join(f"{what} is {state}" for what, state in waited_for.items())
                 raise Unfinished(f"not within {self._timeout_s:g} s: {states}; run again to go on")
-            await self._clock.sleep(_LOOK_AGAIN_S)
+            await self._clock.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_S)
 
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer of a call that may be repeated: AWS may not yet know what was just made, or be out of reach."""
-        ends = self._clock.monotonic() + min(_KNOWN_LATER_S, self._timeout_s)
+        ends, pause = self._clock.monotonic() + min(_KNOWN_LATER_S, self._timeout_s), _FIRST_S
         while True:
             try:
                 return await call()
@@ -93,7 +95,8 @@ class Waiting:
                 passes = error.code in _KNOWN_LATER or isinstance(error, (Throttled, Unreachable))
                 if not passes or self._clock.monotonic() >= ends:
                     raise
-            await self._clock.sleep(_LOOK_AGAIN_S)
+            await self._clock.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_S)
 
 
 def shown(step: Step, id_: str = "") -> str:

@@ -254,6 +254,10 @@ async def test_a_group_stays_while_a_mount_target_wears_it_or_another_group_name
     system, group, target, _ = await made(cloud, cluster)
     cells = await cloud.network.ensure_cell_security_group(cluster=cluster, vpc_id=target.vpc_id)
     await cloud.nfs.admit(group.id, [cells])
+    assert [(one.id, one.name) for one in await cloud.network.groups_naming(cells)] == [
+        (group.id, group.name)
+    ]
+    assert await cloud.network.groups_naming(group.id) == []
     for id_ in (group.id, cells):
         with pytest.raises(CloudError) as caught:
             await cloud.network.delete_security_group(id_)

@@ -15,6 +15,7 @@ from kip.cleanup.plan import Found, by_kind, plan
 from kip.cloud.base import Instance, LaunchRequest
 from kip.cloud.errors import CloudError, NotAuthorized, Unreachable
 from kip.cloud.fake import FakeCloud
+from kip.cloud.fake_efs import FakeEfs
 from kip.kube.fake import FakeApi
 from kip.model import names
 from kip.model.cell import new_cell_object
@@ -221,6 +222,22 @@ async def test_a_security_group_is_waited_for(world: World) -> None:
     world.cloud.fail("DeleteSecurityGroup", busy, times=4)
     assert (await world.clean()).failed == []
     assert await world.is_clean()
+
+
+async def test_a_security_group_that_another_groups_rule_names_is_not_waited_for(world: World) -> None:
+    world = World(FakeEfs())
+    await world.installation()
+    (cells,) = await world.cloud.cell_security_groups("blue")
+    volume = await world.cloud.create_nfs_group("blue", cells.vpc_id)
+    await world.cloud.admit(volume.id, [cells.id])
+    began = world.clock.monotonic()
+    ((step, why),) = (await world.clean(timeout_s=600)).failed
+    assert step.name == cells.id
+    assert f"rules of {volume.id} (kip-blue-efs-mt) name it" in why
+    assert "kip efs teardown" in why
+    assert world.clock.monotonic() - began < 60
+    await world.cloud.delete_security_group(volume.id)
+    assert (await world.clean()).failed == []
 
 
 async def test_what_does_not_go_is_said_and_so_is_what_depends_on_it(world: World) -> None:

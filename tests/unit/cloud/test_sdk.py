@@ -14,7 +14,7 @@ from kip.cloud.batching import Windows
 from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.errors import NotAuthorized, Unreachable
 from kip.cloud.ratelimit import Rate
-from kip.cloud.sdk import PAGE_SIZE, Ec2Sdk, SdkSettings, filters, open_ec2
+from kip.cloud.sdk import PAGE_SIZE, Ec2Sdk, SdkSettings, Session, filters, open_ec2
 
 
 @pytest.fixture(autouse=True)
@@ -184,3 +184,21 @@ def settings(url: str, read_timeout: float = 1.0) -> SdkSettings:
         read_timeout=read_timeout,
         max_attempts=1,
     )
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        (None, "https://elasticfilesystem.us-east-1.amazonaws.com"),
+        (
+            "https://vpce-1.ec2.us-east-1.vpce.amazonaws.com",
+            "https://elasticfilesystem.us-east-1.amazonaws.com",
+        ),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+    ],
+)
+async def test_efs_is_where_the_endpoint_stands_for_all_of_aws_and_else_at_its_own(
+    endpoint: str | None, expected: str
+) -> None:
+    async with Session(SdkSettings(region="us-east-1", endpoint_url=endpoint)).efs() as sdk:
+        assert sdk._client.meta.endpoint_url == expected
