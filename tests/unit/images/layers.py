@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from kip.images.format import Layer
@@ -92,3 +94,16 @@ class Memory:
 
 def in_pieces(content: bytes, size: int) -> Sequence[bytes]:
     return [content[at : at + size] for at in range(0, len(content), size)]
+
+
+def programs(root: Path) -> list[str]:
+    """Running mksquashfs that write to a volume."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes()
+        except OSError:
+            continue
+        if b"mksquashfs" in command and os.fsencode(root) in command:
+            found.append(command.decode())
+    return found

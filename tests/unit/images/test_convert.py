@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import os
+import re
+import subprocess
+import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.unit.images.layers import (
     TIME,
     Memory,
@@ -15,15 +23,20 @@ from tests.unit.images.layers import (
     info,
     layer_of,
     link,
+    programs,
+    sha256,
     symlink,
     tar_of,
 )
-from tests.unit.images.unpacked import contents, mounted, unpack
+from tests.unit.images.unpacked import Refused, contents, mounted, unpack
 
 from kip.images import format as layout
 from kip.images.convert import convert_layer
-from kip.images.format import Trailer
+from kip.images.decompress import zstd
+from kip.images.errors import CachingError, LayerRefused, ToolFailed, ToolMissing, VolumeFull, WrongContent
+from kip.images.format import BLOCK, Trailer
 from kip.images.mksquashfs import Limits
+from kip.images.verify import verify
 from kip.images.volume import Volume
 from kip.model.clock import SystemClock
 
@@ -175,3 +188,250 @@ async def test_what_comes_later_counts(
         assert (hidden is not None) == (not any(0 in each.owner for each in seen.values()))
         assert seen == contents(tmp_path / "unpacked", times=False)
         assert (found.stat().st_uid, found.stat().st_gid) == (0, 0)
+
+
+NAMES = st.sampled_from(["a", "b", "c", "a/b", "a/c", "b/a", "a/b/c", "./a", "../b", "/c", "a/../c", "c/a/b"])
+TARGETS = st.sampled_from(["a", "b", "../c", "/a/b", ".", "missing", "a/../../b"])
+OWNERS = {
+    "uid": st.sampled_from([0, 1000]),
+    "gid": st.sampled_from([0, 7]),
+    "mode": st.sampled_from([0o600, 0o4711]),
+}
+XATTRS = st.dictionaries(
+    st.sampled_from(["user.a", "user.b", "security.capability", "trusted.c"]), st.just(CAPABILITY), max_size=2
+)
+ENTRIES = st.one_of(
+    st.builds(file, NAMES, st.binary(max_size=3), xattrs=XATTRS, **OWNERS),
+    st.builds(directory, NAMES, xattrs=XATTRS, **OWNERS),
+    st.builds(link, NAMES, NAMES, xattrs=XATTRS, **OWNERS),
+    st.builds(symlink, NAMES, TARGETS),
+    st.builds(info, NAMES, st.just(tarfile.FIFOTYPE), **OWNERS),
+    st.sampled_from(["a/", "", "a/b/"]).map(lambda where: file(f"{where}.wh.b")),
+    st.sampled_from(["a/", "c/a/"]).map(lambda where: file(f"{where}.wh..wh..opq")),
+)
+
+
+@as_root
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(entries=st.lists(ENTRIES, max_size=12))
+def test_whatever_is_in_a_layer(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tarfile.TarInfo]
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("layer")
+    tar, volume = tar_of(*entries), Volume(tmp_path, SystemClock())
+    try:
+        unpack(tar, tmp_path / "unpacked")
+    except (Refused, OSError) as error:
+        with pytest.raises(LayerRefused):
+            raise_refused(volume, tar, error)
+        return
+    trailer = asyncio.run(convert(volume, tar))
+    with mounted(path_of(volume, trailer), tmp_path / "mounted") as found:
+        seen = contents(found, times=False)
+        seen.pop(".kip", None)
+        assert seen == contents(tmp_path / "unpacked", times=False)
+
+
+def raise_refused(volume: Volume, tar: bytes, refused: Exception) -> None:
+    """What containerd refuses, we refuse as well: but for what only system calls find wrong."""
+    asyncio.run(convert(volume, tar))
+    if isinstance(refused, OSError):
+        raise LayerRefused from refused
+
+
+COMPRESSED = {
+    "gzip": gzip.compress,
+    "two gzips": lambda tar: gzip.compress(tar[:1000]) + gzip.compress(tar[1000:]),
+    "gzip and zeros": lambda tar: gzip.compress(tar) + bytes(512),
+    "zstd": zstd.compress,
+    "two zstds": lambda tar: zstd.compress(tar[:1000]) + zstd.compress(tar[1000:]),
+    "zstd after a skippable frame": lambda tar: b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd" + zstd.compress(tar),
+    "nothing": bytes,
+}
+
+
+@pytest.mark.parametrize("how", COMPRESSED)
+async def test_every_compression_gives_the_same_file(volume: Volume, how: str) -> None:
+    tar = tar_of(*USUAL)
+    first = await convert(volume, tar)
+    path_of(volume, first).unlink()
+    assert await convert(volume, tar, COMPRESSED[how](tar)) == first
+    assert left(volume) == [path_of(volume, first)]
+
+
+@pytest.mark.parametrize("how", COMPRESSED)
+async def test_a_blob_that_ends_early_is_told_so_and_leaves_nothing(volume: Volume, how: str) -> None:
+    tar = tar_of(*USUAL)
+    blob = COMPRESSED[how](tar)
+    layer, source = layer_of(tar, blob), Memory({sha256(blob): blob[: len(blob) // 2]})
+    with pytest.raises(WrongContent, match="the blob is"):
+        await convert_layer(volume, layer, source.opener(layer.digest), chain_id=layer.diff_id)
+    assert left(volume) == []
+
+
+async def test_a_blob_that_is_longer_than_the_manifest_says_is_not_read_on(volume: Volume) -> None:
+    tar = tar_of(*USUAL)
+    layer, source = layer_of(tar), Memory({sha256(tar): tar + bytes(1 << 20)})
+    with pytest.raises(WrongContent, match="more than the"):
+        await convert_layer(volume, layer, source.opener(layer.digest), chain_id=layer.diff_id)
+    assert left(volume) == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ((file("a"), file("a/b")), "a is a file and a directory"),
+        ((link("b", "below"),), "hard link to below, which is no file of this layer"),
+        ((directory("a"), link("b", "a")), "which is no file of this layer"),
+        ((file(".wh.."),), "no name of a whiteout"),
+        (
+            (file("a", xattrs={"system.posix_acl_access": "x"}),),
+            "system.posix_acl_access, which squashfs cannot keep",
+        ),
+        ((info("a", b"7"),), "of type b'7', which containerd refuses"),
+        ((symlink("a", "a"), file("a/b")), "more than 255 symbolic links"),
+        ((file("n" * 300),), "mksquashfs: "),
+    ],
+)
+async def test_layers_that_cannot_be_kept(
+    volume: Volume, entries: tuple[tarfile.TarInfo, ...], told: str
+) -> None:
+    with pytest.raises(CachingError, match=re.escape(told)):
+        await convert(volume, tar_of(*entries))
+    assert left(volume) == []
+
+
+async def test_the_same_layer_gives_the_same_bytes(volume: Volume) -> None:
+    many = [file(f"d{n % 7}/f{n}", os.urandom(n * 37 % 9000) if n % 3 else b"same" * n) for n in range(400)]
+    tar = tar_of(*USUAL, *many)
+    made = set()
+    for processors, piece in ((1, 1000), (2, 1 << 20), (4, 50_000)):
+        source, layer = Memory.of(tar), layer_of(tar)
+        source.piece = piece
+        limits = Limits(processors, 64)
+        trailer = await convert_layer(
+            volume, layer, source.opener(layer.digest), chain_id=layer.diff_id, limits=limits
+        )
+        made.add(path_of(volume, trailer).read_bytes())
+        path_of(volume, trailer).unlink()
+    assert len(made) == 1
+
+
+async def test_the_hash_tree_is_the_one_that_the_kernel_expects(volume: Volume) -> None:
+    tar = tar_of(file("big", os.urandom(3 << 20)))
+    trailer = await convert(volume, tar)
+    path = path_of(volume, trailer)
+    subprocess.run(
+        (
+            *("veritysetup", "verify", "--no-superblock", f"--data-blocks={trailer.data_bytes // BLOCK}"),
+            *(f"--hash-offset={trailer.data_bytes}", f"--salt={trailer.salt}", path, path, trailer.root_hash),
+        ),
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("how", ["gnu", "0.0", "0.1", "1.0"])
+async def test_sparse_files_have_their_holes(volume: Volume, tmp_path: Path, how: str) -> None:
+    for number, size in enumerate((0, 5_000_000)):
+        with (tmp_path / f"sparse{number}").open("wb") as sparse:
+            for at in range(40):
+                sparse.seek(at * 100_000 + number * 777)
+                sparse.write(os.urandom(1000))
+            sparse.truncate(max(size, sparse.tell()))
+    kind = ["--format=gnu"] if how == "gnu" else ["--format=posix", f"--sparse-version={how}"]
+    tar = tmp_path / "sparse.tar"
+    subprocess.run(["tar", "-C", tmp_path, "--sparse", *kind, "-cf", tar, "sparse0", "sparse1"], check=True)
+    assert tar.stat().st_size < 500_000, "it has the holes in it"
+    trailer = await convert(volume, tar.read_bytes())
+    for number in range(2):
+        catting = subprocess.run(
+            ["unsquashfs", "-cat", path_of(volume, trailer), f"sparse{number}"],
+            capture_output=True,
+            check=True,
+        )
+        assert catting.stdout == (tmp_path / f"sparse{number}").read_bytes()
+
+
+async def test_a_missing_program_is_named(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ToolMissing, match="squashfs-tools"):
+        await convert(volume, tar_of(*USUAL))
+    assert left(volume) == []
+
+
+async def test_an_ended_program_is_told(
+    volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "mksquashfs"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho out of luck >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    with pytest.raises(ToolFailed, match="mksquashfs: out of luck"):
+        await convert(volume, tar_of(file("big", bytes(4 << 20))))
+    assert left(volume) == []
+
+
+@as_root
+async def test_a_full_volume_is_named_and_left_as_it_was(volume: Volume) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "none", volume.root], check=True)
+    try:
+        with pytest.raises(VolumeFull, match="No space left"):
+            await convert(volume, tar_of(file("big", os.urandom(4 << 20))))
+        assert left(volume) == []
+        assert await convert(volume, tar_of(*USUAL))
+    finally:
+        subprocess.run(["umount", volume.root], check=True)
+
+
+async def test_two_at_once_leave_one_file(volume: Volume) -> None:
+    tar = tar_of(*USUAL)
+    first, second = await asyncio.gather(convert(volume, tar), convert(volume, tar))
+    assert first == second
+    assert left(volume) == [path_of(volume, first)]
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from kip.images.convert import convert_layer
+from kip.images.volume import Volume
+from kip.model.clock import SystemClock
+from tests.unit.images.layers import Memory, layer_of
+
+async def main():
+    tar = Path(sys.argv[2]).read_bytes()
+    layer = layer_of(tar)
+    print("begun", flush=True)
+    blob, volume = Memory.of(tar).opener(layer.digest), Volume(Path(sys.argv[1]), SystemClock())
+    await convert_layer(volume, layer, blob, chain_id=layer.diff_id)
+    print("done", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.2, 0.4])
+async def test_who_is_killed_at_any_moment_leaves_the_volume_right(
+    volume: Volume, tmp_path: Path, project: Path, after: float
+) -> None:
+    (tmp_path / "layer.tar").write_bytes(tar := tar_of(file("big", os.urandom(8 << 20)), *USUAL))
+    command = (sys.executable, "-c", KILLED, volume.root, tmp_path / "layer.tar")
+    environment = {**os.environ, "PYTHONPATH": f"{project / 'src'}:{project}"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        await asyncio.sleep(after)
+        process.kill()
+    await until(lambda: not programs(volume.root))
+    report = await verify(volume, SystemClock())
+    assert report.clean, report
+    assert await convert(volume, tar)
+    assert (await verify(volume, SystemClock())).clean
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """mksquashfs ends by itself when nobody writes to it any more."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.images.layers import Memory, directory, file, sha256, symlink, tar_of
+from tests.unit.images.layers import Memory, directory, file, programs, sha256, symlink, tar_of
 from tests.unit.images.unpacked import contents, mounted, unpack
 
 from kip.images import format as layout
@@ -222,7 +222,7 @@ async def test_who_is_cancelled_leaves_nothing_running(pulls: Pulls) -> None:
     with pytest.raises(asyncio.CancelledError):
         await adding
     assert (await pulls.volume.usage()).temporary_bytes == 0
-    assert not _programs(pulls.volume.root)
+    assert not programs(pulls.volume.root)
     assert not await pulls.volume.layers()
 
 
@@ -283,15 +283,3 @@ async def test_layers_that_are_used_again_are_made_new(pulls: Pulls) -> None:
     await pulls.add(registry)
     (again,) = (each for each in await pulls.volume.layers() if each.file_id == layer.file_id)
     assert again == replace(layer, modified=pulls.clock.now())
-
-
-def _programs(root: Path) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes()
-        except OSError:
-            continue
-        if b"mksquashfs" in command and os.fsencode(root) in command:
-            found.append(command.decode())
-    return found
