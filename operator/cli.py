@@ -24,6 +24,11 @@ _ELSEWHERE = {
     "efs": ("kip.efs.cli", "efs", "Make, show or remove an EFS volume for the image cache."),
     "iam": ("kip.iam.command", "iam", "Print the IAM policies that Kip's role needs."),
     "local": ("kip.local.cli", "local", "A whole cluster with cells on this machine."),
+    "logs": (
+        "kip.logs.command",
+        "logs",
+        "Show what a cell's kubelet, containerd and cloud-init have written.",
+    ),
     "top": ("kip.top.command", "top", "Show the cells and what they cost."),
 }
 
