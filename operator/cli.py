@@ -23,12 +23,12 @@ _ELSEWHERE = {
     "cleanup": ("kip.cleanup.cli", "cleanup", "Remove what is left of an uninstalled Kip."),
     "efs": ("kip.efs.cli", "efs", "Make, show or remove an EFS volume for the image cache."),
     "iam": ("kip.iam.command", "iam", "Print the IAM policies that Kip's role needs."),
-    "local": ("kip.local.cli", "local", "A whole cluster with cells on this machine."),
-    "logs": (
-        "kip.logs.command",
-        "logs",
-        "Show what a cell's kubelet, containerd and cloud-init have written.",
+    "image-cache": (
+        "kip.imagecache.command",
+        "image_cache",
+        "Images that are already there when pods start: fill the volume, look at it.",
     ),
+    "local": ("kip.local.cli", "local", "A whole cluster with cells on this machine."),
     "top": ("kip.top.command", "top", "Show the cells and what they cost."),
 }
 

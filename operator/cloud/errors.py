@@ -63,8 +63,6 @@ class SubnetFull(QuotaExceeded):
 
 # Of actions that are not EC2's, the service by which IAM names them.
 _SERVICES = {
-    "RegisterUsage": "aws-marketplace",
-    "MeterUsage": "aws-marketplace",
     "GetProducts": "pricing",
     "GetAuthorizationToken": "ecr",
     "GetCallerIdentity": "sts",
@@ -206,7 +204,6 @@ _BY_CODE: dict[str, type[CloudError]] = {
         (
             "UnauthorizedOperation",
             "AuthFailure",
-            "CustomerNotEntitledException",
             "AccessDenied",
             "AccessDeniedException",
             "Blocked",
@@ -225,28 +222,9 @@ _BY_CODE: dict[str, type[CloudError]] = {
         ),
         NotAuthorized,
     ),
+    **dict.fromkeys(("IdempotentParameterMismatch", "IdempotentInstanceTerminated"), TokenConflict),
     **dict.fromkeys(
-        (
-            "IdempotentParameterMismatch",
-            "IdempotentInstanceTerminated",
-            "DuplicateRequestException",
-            "IdempotencyConflictException",
-        ),
-        TokenConflict,
-    ),
-    **dict.fromkeys(
-        ("TimestampOutOfBoundsException", "PlatformNotSupportedException", "DisabledApiException"),
-        InvalidRequest,
-    ),
-    **dict.fromkeys(
-        (
-            "InternalError",
-            "InternalFailure",
-            "InternalServiceErrorException",
-            "Unavailable",
-            "ServiceUnavailable",
-            "RequestTimeout",
-        ),
+        ("InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable", "RequestTimeout"),
         Unreachable,
     ),
 }

@@ -95,6 +95,13 @@ def _tags(value: Any) -> Mapping[str, str]:
     return dict(value)
 
 
+def _platforms(value: Any) -> tuple[str, ...]:
+    found = words(value)
+    if not found or not all(re.fullmatch(r"linux/(amd64|arm64)", name) for name in found):
+        raise ValueError(value)
+    return found
+
+
 def _mirrors(value: Any) -> Mapping[str, tuple[str, ...]]:
     if not isinstance(value, Mapping):
         raise TypeError(value)
@@ -115,32 +122,6 @@ InstanceTypeName = Annotated[str, parsed(_instance_type, "an instance type like 
 Profile = Annotated[str, matching(INSTANCE_PROFILE, "the name or the ARN of an instance profile")]
 Group = Annotated[str, matching(SECURITY_GROUP, "the id of a security group, like sg-0123abcd")]
 Subnet = Annotated[str, matching(r"subnet-[0-9a-z]+", "the id of a subnet, like subnet-0123abcd")]
-
-
-class Marketplace(Section):
-    """Only for those who bought Kip on AWS Marketplace: how its use is told."""
-
-    product_code: Annotated[
-        str | None,
-        matching(r"[-a-zA-Z0-9/=:_.@]{1,255}", "a product code of AWS Marketplace"),
-        Field(
-            description="Code of the product. With it each process registers at its start (RegisterUsage), and the "
-            "hours that cells have run are told each hour (MeterUsage). Pods do not depend on either."
-        ),
-    ] = None
-    public_key_version: Annotated[
-        int,
-        whole_number(at_least=1),
-        Field(description="Version of the product's public key, given by AWS Marketplace."),
-    ] = 1
-    dimension: Annotated[
-        str,
-        matching(r"[^\s]{1,255}", "the API name of a dimension of the product"),
-        Field(description="Dimension of the product that counts hours of cells."),
-    ] = "CellHours"
-    endpoint_url: Annotated[
-        Url | None, Field(description="Address of the metering service, for private endpoints and for tests.")
-    ] = None
 
 
 class Aws(Section):
@@ -195,7 +176,6 @@ class Aws(Section):
     insecure_tls_skip_verify: Annotated[
         Flag, Field(description="Accept any certificate from endpointURL. For tests only.")
     ] = False
-    marketplace: Annotated[Marketplace, Field(description="Use told to AWS Marketplace.")] = Marketplace()
 
     @model_validator(mode="after")
     def _keys_belong_together(self) -> Aws:
@@ -294,6 +274,78 @@ class KeptLogs(Section):
     ] = 256 * 1024
 
 
+class ImageCacheController(Section):
+    """What `kip image-cache run` does (docs/image-cache.md). The images of the virtual nodes' pods are always cached."""
+
+    images: Annotated[
+        tuple[str, ...],
+        parsed(words, "names of images in a list, or in one text with spaces between them"),
+        Field(
+            description="Images to cache though no pod uses them yet. Kip asks for them without a login, or with its role."
+        ),
+    ] = ()
+    unscheduled_pods: Annotated[
+        Flag,
+        Field(
+            description="Cache images of pods that are meant for a virtual node (toleration or node selector) and not bound "
+            "to it yet, too. Their pull secrets can be read only once they are bound."
+        ),
+    ] = False
+    platforms: Annotated[
+        tuple[str, ...],
+        parsed(_platforms, "platforms like linux/amd64 or linux/arm64"),
+        Field(description="Platforms of which these images, and those of `images`, are cached."),
+    ] = ("linux/amd64",)
+    parallel: Annotated[
+        int,
+        whole_number(at_least=1),
+        Field(description="Images that are fetched, and layers that are converted, at the same time."),
+    ] = 2
+    processors: Annotated[
+        int, whole_number(at_least=1), Field(description="Threads that compress, for each of them.")
+    ] = 1
+    memory: Annotated[
+        int,
+        size(at_least="64Mi"),
+        Field(description="Memory of the program that makes the file systems, for each of them."),
+    ] = 256 * 2**20
+    max_size: Annotated[
+        int | None,
+        size(at_least="100Mi"),
+        Field(
+            description="What all layers together may take on the volume; then images go that were not used for longest, "
+            "but none that a cell has. Without it there is no limit but the next one."
+        ),
+    ] = None
+    min_free_space: Annotated[
+        int,
+        size(at_least="0"),
+        Field(
+            description="What has to be free on the volume; below that nothing is fetched, and images go likewise."
+        ),
+    ] = 2**30
+    keep_unused_for: Annotated[
+        float,
+        duration(at_least="1h"),
+        Field(description="How long an image is kept that no pod uses."),
+    ] = 720 * 3600.0
+    check_tags_every: Annotated[
+        float,
+        duration(at_least="1m"),
+        Field(
+            description="How often a registry is asked whether a tag that is in use leads to another image now (one HEAD)."
+        ),
+    ] = 900.0
+
+
+class ImageCache(Section):
+    """Images that are already there, on a shared volume (docs/image-cache.md)."""
+
+    controller: Annotated[
+        ImageCacheController, Field(description="Who fills the volume and keeps it in bounds.")
+    ] = ImageCacheController()
+
+
 class Gpu(Section):
     """Cells with NVIDIA GPUs, for pods that request `nvidia.com/gpu`."""
 
@@ -347,6 +399,9 @@ class Cells(Section):
         ),
     ] = BootImageSpec()
     gpu: Annotated[Gpu, Field(description="Cells with NVIDIA GPUs.")] = Gpu()
+    image_cache: Annotated[
+        ImageCache, Field(description="Images that are already there, on a shared volume.")
+    ] = ImageCache()
     standby_cells: Annotated[
         tuple[StandbyCell, ...],
         Field(description="Pools of cells that wait for pods. Checked, but without effect in this version."),

@@ -67,10 +67,10 @@ def matching(pattern: str | re.Pattern[str], expected: str) -> BeforeValidator:
 
 def duration(*, at_least: str) -> BeforeValidator:
     """Seconds from `90s`, `5m`, `1h30m`."""
-    minimum = _seconds(at_least)
+    minimum = parse_seconds(at_least)
 
     def check(value: Any) -> float:
-        seconds = _seconds(value)
+        seconds = parse_seconds(value)
         if seconds < minimum:
             raise ValueError
         return seconds
@@ -117,7 +117,7 @@ def one_or_many(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
-def _seconds(value: Any) -> float:
+def parse_seconds(value: Any) -> float:
     match = _DURATION.fullmatch(value)
     if not match or not value:
         raise ValueError(value)

@@ -11,7 +11,7 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -131,6 +131,21 @@ class Volume:
     async def sweep(self, abandoned: timedelta = ABANDONED) -> tuple[PurePosixPath, ...]:
         """Removes temporary files that were last written to so long ago, and says which."""
         return await self._in_thread("sweep the volume", lambda: tuple(self._sweep(abandoned)))
+
+    # When something was last needed is the time of its file's last change: the volume has no other place for it that two
+    # writers could share without a quarrel.
+
+    async def used(self) -> Mapping[str, datetime]:
+        """When each image was last used, as `mark_used` says, or else when it was cached."""
+        return await self._in_thread("look when images were used", lambda: dict(self._used()))
+
+    async def mark_used(self, digests: Iterable[str]) -> None:
+        """These images are in use now. Those that are not there are left out."""
+        await self._in_thread("mark images", lambda: self._touch(map(layout.image_path, digests)))
+
+    async def mark_needed(self, file_ids: Iterable[str]) -> None:
+        """These layers were needed until now, or will be soon. Those that are not there are left out."""
+        await self._in_thread("mark layers", lambda: self._touch(map(layout.layer_path, file_ids)))
 
     async def _in_thread(self, what: str, work: Callable[[], _Result]) -> _Result:
         def translating() -> _Result:
@@ -264,6 +279,20 @@ class Volume:
         for path, status in self.files(layout.LAYERS):
             if file_id := layer_at(path):
                 yield LayerFile(file_id, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+    def _used(self) -> Iterator[tuple[str, datetime]]:
+        for path, status in self.files(layout.IMAGES):
+            with suppress(FormatError):
+                digest = layout.check_digest(path.name.removesuffix(".json"))
+                yield digest, datetime.fromtimestamp(status.st_mtime, UTC)
+
+    def _touch(self, paths: Iterable[PurePosixPath]) -> None:
+        for path in paths:
+            try:
+                os.utime(self.root / path)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
 
     def _usage(self) -> Usage:
         layers = tuple(self._layers())

@@ -52,6 +52,23 @@ def from_rfc3339(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+
+
+def age(seconds: float) -> str:
+    """As kubectl writes it: two units while the first is small."""
+    left = int(seconds)
+    parts: list[tuple[int, str]] = []
+    for unit, size in _UNITS:
+        number, left = divmod(left, size)
+        if number or (unit == "s" and not parts):
+            parts.append((number, unit))
+        elif parts:
+            break
+    first = parts[0][0]
+    return "".join(f"{number}{unit}" for number, unit in parts[: 2 if first < 10 else 1])
+
+
 class ManualClock:
     """Time that moves only when told to: for tests, and for whoever wants to replay something."""
 

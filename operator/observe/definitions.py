@@ -75,7 +75,6 @@ def _one_of(values: Iterable[str]) -> str:
 
 
 _NODE = "name of the virtual node"
-_PRODUCT = "product code of AWS Marketplace"
 _ACTION = "AWS action, like `RunInstances`"
 _NAMESPACE = f"namespace of the pod; those beyond {MOST_NAMESPACES} are counted together as `{OTHERS}`"
 
@@ -240,29 +239,75 @@ CATALOGUE_REFRESHES = Definition(
     labels={"source": "as above", "result": "`ok` or the error's kind"},
 )
 
-METERING_RECORDS = Definition(
-    name="kip_metering_records_total",
+_LARGE_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+#: What the image cache controller is doing with images.
+FETCH_STATES = ("waiting", "running", "failed")
+#: How the caching of an image ended; anything else is the reason of an error.
+FETCH_RESULTS = ("cached", "present")
+
+CACHE_IMAGES = Definition(
+    name="kip_image_cache_images",
+    kind="gauge",
+    help="Images on the volume.",
+)
+CACHE_LAYERS = Definition(
+    name="kip_image_cache_layers",
+    kind="gauge",
+    help="Layers on the volume, also such as no image has any more.",
+)
+CACHE_BYTES = Definition(
+    name="kip_image_cache_bytes",
+    kind="gauge",
+    help="What the cache takes on the volume: finished layers, and files in the making or left in it.",
+    labels={"kind": "`layers`, `temporary`"},
+)
+CACHE_FREE = Definition(
+    name="kip_image_cache_volume_free_bytes",
+    kind="gauge",
+    help="What is free on the volume; EFS says 8 EiB.",
+)
+CACHE_BLOCKED = Definition(
+    name="kip_image_cache_blocked",
+    kind="gauge",
+    help="1 while something keeps the controller from its work, else 0; its log says what.",
+    labels={
+        "what": "`fetching`: no space, or the volume cannot be used; `evicting`: the cells cannot be asked what they "
+        "have, or one has an image that is not known any more"
+    },
+)
+CACHE_FETCHES = Definition(
+    name="kip_image_cache_fetches_total",
     kind="counter",
-    help="Calls of AWS Marketplace to tell an hour's use; there only when `cloud.aws.marketplace` is configured.",
-    labels={"product": _PRODUCT, "result": "`ok` or the error's kind"},
-    stability="beta",
+    help="Images that were looked at, by how that ended.",
+    labels={
+        "result": "`cached`, `present` (nothing was to be done), or why not, like `ImageDenied`, `VolumeFull`, `NotAnImage`"
+    },
 )
-METERING_UNTIL = Definition(
-    name="kip_metering_told_timestamp_seconds",
-    kind="gauge",
-    help="Unix time until which AWS Marketplace knows the use; before the first record, since when it is counted.",
-    labels={"product": _PRODUCT},
-    stability="beta",
+CACHE_FETCHED_BYTES = Definition(
+    name="kip_image_cache_fetched_bytes_total",
+    kind="counter",
+    help="Bytes of blobs that were downloaded from registries.",
 )
-METERING_UNTOLD = Definition(
-    name="kip_metering_untold_cell_hours",
+CACHE_SECONDS = Definition(
+    name="kip_image_cache_fetch_seconds",
+    kind="histogram",
+    help="Time to download and convert an image of which something was missing.",
+    buckets=_LARGE_BUCKETS,
+)
+CACHE_QUEUE = Definition(
+    name="kip_image_cache_queue",
     kind="gauge",
-    help="Use that is counted and that AWS Marketplace does not know yet.",
-    labels={"product": _PRODUCT},
-    stability="beta",
+    help="Images that are wanted and not cached: waiting for their turn, being fetched, and waiting after a failure.",
+    labels={"state": ", ".join(f"`{s}`" for s in FETCH_STATES)},
+)
+CACHE_EVICTIONS = Definition(
+    name="kip_image_cache_evictions_total",
+    kind="counter",
+    help="What was taken from the volume.",
+    labels={"what": "`image`, `layer`, `temporary`"},
 )
 
-#: All of them, in the order in which people want to read about them.
+#: All of the operator's, in the order in which people want to read about them.
 DEFINITIONS: tuple[Definition, ...] = (
     BUILD,
     LEADER,
@@ -288,7 +333,18 @@ DEFINITIONS: tuple[Definition, ...] = (
     NOT_SCRAPED,
     CATALOGUE_AS_OF,
     CATALOGUE_REFRESHES,
-    METERING_RECORDS,
-    METERING_UNTIL,
-    METERING_UNTOLD,
+)
+
+#: Those of `kip image-cache run`.
+IMAGE_CACHE: tuple[Definition, ...] = (
+    CACHE_IMAGES,
+    CACHE_LAYERS,
+    CACHE_BYTES,
+    CACHE_FREE,
+    CACHE_BLOCKED,
+    CACHE_QUEUE,
+    CACHE_FETCHES,
+    CACHE_FETCHED_BYTES,
+    CACHE_SECONDS,
+    CACHE_EVICTIONS,
 )

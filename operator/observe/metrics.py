@@ -50,25 +50,21 @@ class Metrics:
     """All metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        for collect in (ProcessCollector, PlatformCollector, GCCollector):
-            collect(registry=registry)
-        _gauge(of.BUILD, registry).labels(version("kip-operator")).set(1)
-        self._launches = _counter(of.LAUNCHES, registry)
-        self._given_up = _counter(of.GIVEN_UP, registry)
-        self._start = _histogram(of.START, registry)
-        self._cost = _counter(of.COST, registry)
-        self._aws_calls = _counter(of.AWS_CALLS, registry)
-        self._aws_seconds = _histogram(of.AWS_SECONDS, registry)
-        self._reconciles = _counter(of.RECONCILES, registry)
-        self._node_ready = _gauge(of.NODE_READY, registry)
-        self._leader = _gauge(of.LEADER, registry)
+        self.registry = registry = new_registry()
+        self._launches = counter(of.LAUNCHES, registry)
+        self._given_up = counter(of.GIVEN_UP, registry)
+        self._start = histogram(of.START, registry)
+        self._cost = counter(of.COST, registry)
+        self._aws_calls = counter(of.AWS_CALLS, registry)
+        self._aws_seconds = histogram(of.AWS_SECONDS, registry)
+        self._reconciles = counter(of.RECONCILES, registry)
+        self._node_ready = gauge(of.NODE_READY, registry)
+        self._leader = gauge(of.LEADER, registry)
         self._namespaces = _Bounded(of.MOST_NAMESPACES)
         self._codes = _Bounded(of.MOST_CODES)
         self.cellapi = CellApiMetrics(registry)
         self.kubelet = KubeletMetrics(registry)
         self.catalogue = CatalogueMetrics(registry)
-        self.metering = MeteringMetrics(registry)
         self._begin()
 
     def _begin(self) -> None:
@@ -130,7 +126,7 @@ class CellApiMetrics:
     """What cells ask of the API server."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = _counter(of.CELLAPI_REQUESTS, registry)
+        self._requests = counter(of.CELLAPI_REQUESTS, registry)
 
     def answered(self, rule: str, verdict: str, code: int, seconds: float) -> None:
         """One request; `seconds` is not kept, as that of a watch is its whole life."""
@@ -141,9 +137,9 @@ class KubeletMetrics:
     """What others ask of the virtual node's kubelet API."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = _counter(of.KUBELET_REQUESTS, registry)
-        self._seconds = _histogram(of.KUBELET_SECONDS, registry)
-        self._silent = _counter(of.NOT_SCRAPED, registry)
+        self._requests = counter(of.KUBELET_REQUESTS, registry)
+        self._seconds = histogram(of.KUBELET_SECONDS, registry)
+        self._silent = counter(of.NOT_SCRAPED, registry)
 
     def answered(self, what: str, status: int, seconds: float) -> None:
         """One request; `what` is of a closed set."""
@@ -159,8 +155,8 @@ class CatalogueMetrics:
     """How old is what instances are chosen by; sources are `types`, `offerings`, `prices`, `spot`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._as_of = _gauge(of.CATALOGUE_AS_OF, registry)
-        self._refreshes = _counter(of.CATALOGUE_REFRESHES, registry)
+        self._as_of = gauge(of.CATALOGUE_AS_OF, registry)
+        self._refreshes = counter(of.CATALOGUE_REFRESHES, registry)
 
     def known(self, source: str, as_of: datetime) -> None:
         """From now on what was so at that moment counts."""
@@ -169,30 +165,6 @@ class CatalogueMetrics:
     def asked(self, source: str, result: str) -> None:
         """AWS was asked: `ok` or the error's kind."""
         self._refreshes.labels(source, result).inc()
-
-
-class MeteringMetrics:
-    """What AWS Marketplace has been told of the use of one product."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._records = _counter(of.METERING_RECORDS, registry)
-        self._until = _gauge(of.METERING_UNTIL, registry)
-        self._untold = _gauge(of.METERING_UNTOLD, registry)
-        self._product = ""
-
-    def begin(self, product: str) -> None:
-        """There is something to tell."""
-        self._product = product
-        self._records.labels(product, "ok")
-
-    def told(self, result: str) -> None:
-        """A call ended: `ok` or the error's kind."""
-        self._records.labels(self._product, result).inc()
-
-    def stands(self, until: datetime, *, untold_hours: float) -> None:
-        """Until when AWS knows, and how many cell-hours it does not know yet."""
-        self._until.labels(self._product).set(until.timestamp())
-        self._untold.labels(self._product).set(untold_hours)
 
 
 class _Bounded:
@@ -247,15 +219,24 @@ def _family(definition: Definition, values: Mapping[tuple[str, ...], float]) -> 
     return family
 
 
-def _counter(definition: Definition, registry: CollectorRegistry) -> Counter:
+def new_registry() -> CollectorRegistry:
+    """With what is told of every process of ours."""
+    registry = CollectorRegistry()
+    for collect in (ProcessCollector, PlatformCollector, GCCollector):
+        collect(registry=registry)
+    gauge(of.BUILD, registry).labels(version("kip-operator")).set(1)
+    return registry
+
+
+def counter(definition: Definition, registry: CollectorRegistry) -> Counter:
     return Counter(definition.name, definition.help, tuple(definition.labels), registry=registry)
 
 
-def _gauge(definition: Definition, registry: CollectorRegistry) -> Gauge:
+def gauge(definition: Definition, registry: CollectorRegistry) -> Gauge:
     return Gauge(definition.name, definition.help, tuple(definition.labels), registry=registry)
 
 
-def _histogram(definition: Definition, registry: CollectorRegistry) -> Histogram:
+def histogram(definition: Definition, registry: CollectorRegistry) -> Histogram:
     return Histogram(
         definition.name,
         definition.help,

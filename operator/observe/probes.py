@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from kip.model.clock import Clock, SystemClock
-from kip.observe.metrics import Metrics
 
 #: Says what is wrong, or None. Must not wait.
 Check = Callable[[], str | None]
@@ -18,6 +19,13 @@ Check = Callable[[], str | None]
 #: A probe's usual timeout is some seconds: an event loop that is held up for longer than this serves nobody.
 STALL_S = 15.0
 _TICK_S = 1.0
+
+
+class Registered(Protocol):
+    """Metrics of a process."""
+
+    @property
+    def registry(self) -> CollectorRegistry: ...
 
 
 class Loop:
@@ -45,7 +53,7 @@ class Loop:
 class Probes:
     """Collects checks from all parts and answers for them."""
 
-    def __init__(self, metrics: Metrics, *, clock: Clock | None = None, stall_s: float = STALL_S) -> None:
+    def __init__(self, metrics: Registered, *, clock: Clock | None = None, stall_s: float = STALL_S) -> None:
         """`stall_s`: seconds for which the event loop may be held up."""
         self._metrics = metrics
         self._clock = clock or SystemClock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -83,7 +83,7 @@ class Registries:
 
     async def blob(
         self, repository: Repository, descriptor: Descriptor, credentials: Credentials = ANONYMOUS
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The blob in pieces, as they come. A connection that breaks is made again, and goes on where it was.
 
         Its digest is checked at the end: until then nothing of it is known to be right. Whoever does not read to the end

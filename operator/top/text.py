@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from kip.model.clock import age
 from kip.top.rows import Row, Totals
 
 _HEAD = ("NAMESPACE", "POD", "PHASE", "AGE", "INSTANCE-TYPE", "MARKET", "ZONE", "$/H", "COST", "CELL")
 _RIGHT = frozenset({"AGE", "$/H", "COST"})
 _UNKNOWN = "?"
 _NONE = "-"
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def table(found: Sequence[Row], *, wide: bool = False) -> list[str]:
@@ -34,20 +34,6 @@ def summary(all_: Totals) -> str:
     unknown = f" (without {all_.unpriced} of unknown price)" if all_.unpriced else ""
     money = f"${all_.usd_per_hour:.4f} an hour, ${all_.usd_so_far:.4f} so far{unknown}"
     return f"{count}{f' ({phases})' if phases else ''}; {money}"
-
-
-def age(seconds: float) -> str:
-    """As kubectl writes it: two units while the first is small."""
-    left = int(seconds)
-    parts: list[tuple[int, str]] = []
-    for unit, size in _UNITS:
-        number, left = divmod(left, size)
-        if number or (unit == "s" and not parts):
-            parts.append((number, unit))
-        elif parts:
-            break
-    first = parts[0][0]
-    return "".join(f"{number}{unit}" for number, unit in parts[: 2 if first < 10 else 1])
 
 
 def _cells(r: Row) -> Iterable[str]:

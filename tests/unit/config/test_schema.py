@@ -41,25 +41,6 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         ),
         ("s3cr3t", "cloud.aws: expected accessKeyID and secretAccessKey together, or neither"),
     ],
-    "cloud.aws.marketplace": [("kip", f"cloud.aws.marketplace: {MAPPING}, not 'kip'")],
-    "cloud.aws.marketplace.productCode": [
-        (
-            "my product",
-            "cloud.aws.marketplace.productCode: expected a product code of AWS Marketplace, not 'my product'",
-        )
-    ],
-    "cloud.aws.marketplace.publicKeyVersion": [
-        (0, "cloud.aws.marketplace.publicKeyVersion: expected a whole number, at least 1, not 0")
-    ],
-    "cloud.aws.marketplace.dimension": [
-        (
-            "cell hours",
-            "cloud.aws.marketplace.dimension: expected the API name of a dimension of the product, not 'cell hours'",
-        )
-    ],
-    "cloud.aws.marketplace.endpointURL": [
-        ("aws", "cloud.aws.marketplace.endpointURL: expected a URL like https://ec2.example.com, not 'aws'")
-    ],
     "cloud.aws.vpcID": [
         (
             "10.0.0.0/16",
@@ -228,6 +209,64 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         ("1", "cells.keptLogs.maxSize: expected a size like 512Mi or 5Gi, at least 1Ki, not '1'")
     ],
     "cells.allowDaemonSets": [("yes!", "cells.allowDaemonSets: expected true or false, not 'yes!'")],
+    "cells.imageCache": [("on", f"cells.imageCache: {MAPPING}, not 'on'")],
+    "cells.imageCache.controller": [("on", f"cells.imageCache.controller: {MAPPING}, not 'on'")],
+    "cells.imageCache.controller.images": [
+        (
+            {"nginx": 1},
+            "cells.imageCache.controller.images: expected names of images in a list, or in one text with spaces "
+            "between them",
+        )
+    ],
+    "cells.imageCache.controller.unscheduledPods": [
+        (
+            "yes please",
+            "cells.imageCache.controller.unscheduledPods: expected true or false, not 'yes please'",
+        )
+    ],
+    "cells.imageCache.controller.platforms": [
+        (
+            ["windows/amd64"],
+            "cells.imageCache.controller.platforms: expected platforms like linux/amd64 or linux/arm64, not "
+            "['windows/amd64']",
+        )
+    ],
+    "cells.imageCache.controller.parallel": [
+        (0, "cells.imageCache.controller.parallel: expected a whole number, at least 1, not 0")
+    ],
+    "cells.imageCache.controller.processors": [
+        (0, "cells.imageCache.controller.processors: expected a whole number, at least 1, not 0")
+    ],
+    "cells.imageCache.controller.memory": [
+        (
+            "1Mi",
+            "cells.imageCache.controller.memory: expected a size like 512Mi or 5Gi, at least 64Mi, not '1Mi'",
+        )
+    ],
+    "cells.imageCache.controller.maxSize": [
+        (
+            "1Mi",
+            "cells.imageCache.controller.maxSize: expected a size like 512Mi or 5Gi, at least 100Mi, not '1Mi'",
+        )
+    ],
+    "cells.imageCache.controller.minFreeSpace": [
+        (
+            "much",
+            "cells.imageCache.controller.minFreeSpace: expected a size like 512Mi or 5Gi, at least 0, not 'much'",
+        )
+    ],
+    "cells.imageCache.controller.keepUnusedFor": [
+        (
+            "30d",
+            "cells.imageCache.controller.keepUnusedFor: expected a duration like 90s, 5m or 1h30m, at least 1h, not '30d'",
+        )
+    ],
+    "cells.imageCache.controller.checkTagsEvery": [
+        (
+            "1s",
+            "cells.imageCache.controller.checkTagsEvery: expected a duration like 90s, 5m or 1h30m, at least 1m, not '1s'",
+        )
+    ],
     "kubelet": [("x" * 70, f"kubelet: {MAPPING}, not '{'x' * 56}...")],
     "kubelet.nodeName": [
         ("Node_1", "kubelet.nodeName: expected a DNS name like cluster.local, not 'Node_1'"),
@@ -355,6 +394,12 @@ def test_the_defaults_are_values_that_could_be_given() -> None:
             section = section[step]
         section[path[-1]] = list(section[path[-1]])
     given["cells"]["gpu"]["devicePluginTimeout"] = "5m"
+    given["cells"]["imageCache"]["controller"] |= {
+        "images": [],
+        "platforms": ["linux/amd64"],
+        "keepUnusedFor": "720h",
+        "checkTagsEvery": "15m",
+    }
     given["cells"]["bootImageSpec"] = {}
     given["cells"]["extraSecurityGroups"] = []
     given["cells"]["instanceTypes"] = {"allowed": [], "excluded": []}

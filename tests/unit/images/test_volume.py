@@ -182,3 +182,17 @@ def test_other_files_are_no_layers(wrong: str) -> None:
 
 def test_layers_are_needed_by_images() -> None:
     assert needed_layers([image(), image()]) == {A, B}
+
+
+async def test_when_something_was_last_needed_is_kept_with_it(volume: Volume) -> None:
+    await volume.write_image(image())
+    put(volume, layout.layer_path(A), LAYER)
+    paths = [volume.root / layout.image_path(image().digest), volume.root / layout.layer_path(A)]
+    for path in paths:
+        os.utime(path, (1000, 1000))
+    assert {digest: moment.timestamp() for digest, moment in (await volume.used()).items()} == {
+        image().digest: 1000
+    }
+    await volume.mark_used([image().digest, B])
+    await volume.mark_needed([A, B])
+    assert all(path.stat().st_mtime > 1000 for path in paths)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kip.model.backoff import Backoff
-from kip.model.clock import ManualClock, SystemClock, from_rfc3339, settle, to_rfc3339, to_rfc3339_micro
+from kip.model.clock import ManualClock, SystemClock, age, from_rfc3339, settle, to_rfc3339, to_rfc3339_micro
 
 MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))
 
@@ -88,3 +88,20 @@ def test_delays_double_up_to_their_limit():
 def test_any_number_of_failures_has_a_delay():
     """2**1024 is beyond a float: after some hours of failures that was an error of its own."""
     assert Backoff(first_s=0.2, limit_s=10).delay_s(10**9) == 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0s"),
+        (59.9, "59s"),
+        (60, "1m"),
+        (61, "1m1s"),
+        (659, "10m"),
+        (3600, "1h"),
+        (90061, "1d1h"),
+        (10**6, "11d"),
+    ],
+)
+def test_ages(seconds: float, told: str) -> None:
+    assert age(seconds) == told

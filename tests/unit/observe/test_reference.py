@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kip.observe.definitions import DEFINITIONS
+from kip.observe.definitions import DEFINITIONS, IMAGE_CACHE
 from kip.observe.reference import page
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -15,6 +15,7 @@ def test_the_committed_page_is_what_is_defined_now() -> None:
 
 
 def test_every_metric_and_label_is_explained() -> None:
-    assert all(d.help.endswith(".") for d in DEFINITIONS)
-    assert all(d.labels.values() for d in DEFINITIONS if d.labels)
-    assert page().count("\n## kip_") == len(DEFINITIONS) == len({d.name for d in DEFINITIONS})
+    every = (*DEFINITIONS, *IMAGE_CACHE)
+    assert all(d.help.endswith(".") for d in every)
+    assert all(d.labels.values() for d in every if d.labels)
+    assert page().count("\n## kip_") == len(every) == len({d.name for d in every})

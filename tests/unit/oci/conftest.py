@@ -2,87 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from tests.doubles.registry import PATIENCE, LocalRegistry, local_registry
 
-from kip.local.registry.accounts import FILE
-from kip.local.registry.app import create
-from kip.local.registry.store import Store
-from kip.model.backoff import Backoff
 from kip.model.clock import SystemClock
-from kip.oci import manifest as manifests
 from kip.oci.client import Registries, open_registries
-from kip.oci.manifest import Descriptor, digest_of
 from kip.oci.reference import Reference, parse
 from kip.oci.transport import Patience
-
-PATIENCE = Patience(attempts=3, backoff=Backoff(first_s=0.001, limit_s=0.001), longest_wait_s=5)
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
-
-
-@dataclass
-class LocalRegistry:
-    """A registry whose content a test writes, and whose log it reads."""
-
-    store: Store
-    url: str
-    asked: list[str] = field(default_factory=list)
-    """`GET /v2/…?ns=…`, in order."""
-
-    def accounts(self, **accounts: Mapping[str, str]) -> None:
-        (self.store.root / FILE).write_text(json.dumps(accounts))
-
-    def blob(self, content: bytes, media_type: str = LAYER) -> Descriptor:
-        upload = self.store.begin_upload()
-        with self.store.appending(upload) as file:
-            file.write(content)
-        self.store.finish_upload(upload, digest_of(content))
-        return Descriptor(media_type, digest_of(content), len(content))
-
-    def image(self, name: str, *layers: bytes, architecture: str = "amd64", **config: Any) -> str:
-        """Puts an image of one platform there; returns its digest."""
-        fields = {"os": "linux", "architecture": architecture, **config}
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": manifests.OCI_MANIFEST,
-            "config": as_json(self.blob(json.dumps(fields).encode(), CONFIG)),
-            "layers": [as_json(self.blob(layer)) for layer in layers],
-        }
-        return self.manifest(name, manifest)
-
-    def manifest(self, name: str, fields: Mapping[str, Any]) -> str:
-        reference = parse(name)
-        content = json.dumps(fields).encode()
-        return self.store.put_manifest(
-            reference.repository, reference.target, content, str(fields.get("mediaType"))
-        )
-
-
-def as_json(descriptor: Descriptor, **more: Any) -> dict[str, Any]:
-    return {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size, **more}
 
 
 @pytest.fixture
 async def registry(tmp_path: Path) -> AsyncIterator[LocalRegistry]:
-    store = Store(tmp_path / "registry")
-    application = create(store)
-    asked: list[str] = []
-
-    async def remember(request: web.Request, _response: web.StreamResponse) -> None:
-        asked.append(f"{request.method} {request.path_qs}")
-
-    application.on_response_prepare.append(remember)
-    async with TestServer(application) as server:
-        yield LocalRegistry(store, str(server.make_url("")).rstrip("/"), asked)
+    async with local_registry(tmp_path / "registry") as registry:
+        yield registry
 
 
 @pytest.fixture

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.doubles.registry import LocalRegistry
+
 from kip.model.clock import ManualClock
 from kip.oci.access import REMEMBER_REFUSED_S, REMEMBER_S, AccessCheck
 from kip.oci.client import Registries
 from kip.oci.credentials import ANONYMOUS, Credential, Keyring
 from kip.oci.reference import Reference
 
-from .conftest import Client, LocalRegistry
+from .conftest import Client
 
 ANN = Keyring([("quay.io", Credential("ann", "secret"))])
 EVE = Keyring([("quay.io", Credential("eve", "guess"))])

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import pytest
 from aiohttp import web
+from tests.doubles.registry import CONFIG, LocalRegistry, as_json
 
 from kip.oci import manifest as manifests
 from kip.oci.client import Registries
@@ -15,7 +16,7 @@ from kip.oci.errors import Damaged, Denied, NotAnImage, NotFound, RegistryError,
 from kip.oci.manifest import Descriptor, digest_of
 from kip.oci.reference import Reference, parse
 
-from .conftest import CONFIG, Client, LocalRegistry, Serve, as_json
+from .conftest import Client, Serve
 
 ANN = Keyring([("quay.io", Credential("ann", "secret"))])
 EVE = Keyring([("quay.io", Credential("eve", "guess"))])

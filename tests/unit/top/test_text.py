@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from kip.top import text
 from kip.top.rows import Row, totals
 
@@ -48,20 +46,3 @@ def test_the_sum() -> None:
     assert text.summary(totals([WEB, UNPRICED, NONE_YET])) == (
         "3 cells (1 Pending, 2 Running); $0.0016 an hour, $0.0017 so far (without 1 of unknown price)"
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [
-        (0, "0s"),
-        (59.9, "59s"),
-        (60, "1m"),
-        (61, "1m1s"),
-        (659, "10m"),
-        (3600, "1h"),
-        (90061, "1d1h"),
-        (10**6, "11d"),
-    ],
-)
-def test_ages(seconds: float, told: str) -> None:
-    assert text.age(seconds) == told

@@ -1,0 +1,172 @@
+"""The controller: what the cluster wants, the queue that sees to it, and the keeper, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from kip.imagecache.held import architectures, held
+from kip.imagecache.keeper import Keeper
+from kip.imagecache.queue import Queue
+from kip.imagecache.wants import Want, wants
+from kip.images.errors import CachingError
+from kip.kube.store import Store
+from kip.model.clock import Clock
+from kip.observe.imagecache import ImageCacheMetrics
+from kip.pods.images import meant_for_virtual_node
+
+log = structlog.get_logger(__name__)
+
+# News come in bursts: what is wanted is put together once for each.
+_SETTLE_S = 0.2
+_TIDY_EVERY_S = 60.0
+# Images that make room for another one go at once, their layers after eviction.SHORT_GRACE.
+_NEEDED_S = 1800.0
+# After trouble with the volume.
+_TIDY_AGAIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of the cluster, kept current by others."""
+
+    pods: Sequence[Store]
+    """Of each virtual node."""
+    waiting: Store | None
+    """Pods that are not bound; None if they do not count."""
+    cells: Store
+
+    @property
+    def synced(self) -> bool:
+        return all(
+            store.synced for store in (*self.pods, self.cells, *((self.waiting,) if self.waiting else ()))
+        )
+
+
+@dataclass
+class Wanted:
+    """What is wanted now."""
+
+    all: tuple[Want, ...] = field(default=())
+
+    def keys(self) -> Iterable[tuple[str, str]]:
+        return [want.key for want in self.all]
+
+
+@dataclass(frozen=True)
+class _Need:
+    """Room that an image did not find."""
+
+    bytes: int = 0
+    until: float = 0.0
+
+    def at(self, now: float) -> int:
+        return self.bytes if now < self.until else 0
+
+
+class Controller:
+    """Runs until it is cancelled."""
+
+    def __init__(
+        self,
+        seen: Seen,
+        wanted: Wanted,
+        *,
+        queue: Queue,
+        keeper: Keeper,
+        metrics: ImageCacheMetrics,
+        clock: Clock,
+        listed: Sequence[str],
+        platforms: Sequence[str],
+    ) -> None:
+        self._seen = seen
+        self._wanted = wanted
+        self._queue = queue
+        self._keeper = keeper
+        self._metrics = metrics
+        self._clock = clock
+        self._listed = listed
+        self._platforms = platforms
+        self.turn: Callable[[], None] = lambda: None
+        """Called in each round of the keeper."""
+        self._news = asyncio.Event()
+        self._tidy_now = asyncio.Event()
+        self._need = _Need()
+        self.volume_trouble: str | None = "the volume was not looked at yet"
+        """Why the volume cannot be used; None if it can."""
+
+    def changed(self) -> None:
+        """There is news of pods or Cells."""
+        self._news.set()
+
+    def trouble(self, need_bytes: int) -> None:
+        """A conversion of so many bytes found the volume full or away: the keeper looks at once, and makes room."""
+        self._need = _Need(need_bytes, self._clock.monotonic() + _NEEDED_S)
+        self._tidy_now.set()
+
+    async def run(self) -> None:
+        """What is wanted, what is fetched, and what goes, each at its own pace."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow(), name="what is wanted")
+            tasks.create_task(self._queue.run(), name="what is fetched")
+            tasks.create_task(self._tidy(), name="what goes")
+
+    async def _follow(self) -> None:
+        while True:
+            await self._news.wait()
+            await self._clock.sleep(_SETTLE_S)
+            self._news.clear()
+            if self._seen.synced:
+                self._wanted.all = self._what_is_wanted()
+                self._queue.update(self._wanted.all)
+
+    def _what_is_wanted(self) -> tuple[Want, ...]:
+        waiting = self._seen.waiting.items() if self._seen.waiting else []
+        return wants(
+            (pod for store in self._seen.pods for pod in store.items()),
+            filter(meant_for_virtual_node, waiting),
+            self._listed,
+            architecture=architectures(self._seen.cells.items()),
+            platforms=self._platforms,
+        )
+
+    async def _tidy(self) -> None:
+        while True:
+            self.turn()
+            self._tidy_now.clear()
+            try:
+                tidied = await self._keeper.tidy(need_bytes=self._need.at(self._clock.monotonic()))
+                self.volume_trouble = None
+                self._stop(tidied.no_room)
+                pause_s = _TIDY_EVERY_S if not tidied.no_room else _TIDY_AGAIN_S
+            except CachingError as error:
+                self.volume_trouble = str(error)
+                self._stop(str(error))
+                pause_s = _TIDY_AGAIN_S
+            await self._pause(pause_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Until so much time has passed, or somebody cannot wait."""
+        hurry = asyncio.create_task(self._tidy_now.wait())
+        time = asyncio.create_task(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait((hurry, time), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurry.cancel()
+            time.cancel()
+
+    def _stop(self, reason: str) -> None:
+        if reason and reason != self._queue.stopped:
+            log.warning("nothing is fetched now", reason=reason)
+        elif self._queue.stopped and not reason:
+            log.info("fetching goes on")
+        self._queue.stop(reason)
+        self._metrics.blocked("fetching", by=reason)
+
+
+def held_by_cells(cells: Store) -> dict[str, str] | None:
+    """For the keeper: None until the Cells are known."""
+    return held(cells.items()) if cells.synced else None

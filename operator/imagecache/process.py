@@ -1,0 +1,207 @@
+"""`kip image-cache run`: put together once, run until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from kip.app.aws import sdk_settings
+from kip.app.ending import Ending
+from kip.cells.repository import CELLS_PATH
+from kip.cloud.ecr import EcrLogins
+from kip.cloud.sdk import Session
+from kip.config import ImageCacheController, Settings
+from kip.imagecache.caching import Caching
+from kip.imagecache.controller import Controller, Seen, Wanted, held_by_cells
+from kip.imagecache.eviction import Limits
+from kip.imagecache.fetch import Fetcher
+from kip.imagecache.keeper import Keeper
+from kip.imagecache.queue import Queue
+from kip.images import mksquashfs
+from kip.images.logins import EcrCredentials, PodLogins
+from kip.images.pull import ImageCache
+from kip.images.volume import Volume
+from kip.kube.client import ApiClient
+from kip.kube.events import EventRecorder
+from kip.kube.informer import Informer
+from kip.model.clock import Clock, SystemClock
+from kip.observe.imagecache import ImageCacheMetrics
+from kip.observe.probes import Probes
+from kip.oci.client import Registries, open_registries
+
+log = structlog.get_logger(__name__)
+
+COMPONENT = "kip-image-cache"
+_PODS = "/api/v1/pods"
+# A round of the keeper is one a minute; it waits for a file server, which may take its time.
+_KEEPER_STALL_S = 900.0
+#: A registry of ECR says its own region; any will do to make a session.
+ANY_REGION = "us-east-1"
+
+
+async def run(settings: Settings, volume: Path, *, kubeconfig: Path | None = None) -> None:
+    """Fill the volume and keep it in bounds until SIGTERM or SIGINT; then what is under way is given up.
+
+    Raises KubeError, OSError and kubernetes_asyncio's ConfigException.
+    """
+    ending = Ending()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ending.asked, number)
+    work = asyncio.create_task(_run(settings, volume, kubeconfig), name=COMPONENT)
+    stopped = asyncio.create_task(ending.wait(), name="until asked to end")
+    await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    work.cancel()
+    try:
+        await work
+    except asyncio.CancelledError:
+        pass
+
+
+async def _run(settings: Settings, directory: Path, kubeconfig: Path | None) -> None:
+    clock = SystemClock()
+    metrics = ImageCacheMetrics()
+    probes = Probes(metrics, clock=clock)
+    client = await ApiClient.connect(kubeconfig)
+    try:
+        async with open_registries(clock, mirrors=settings.registries.mirrors) as registries:
+            watched = _watch(settings, client, clock)
+            controller = _put_together(
+                settings, directory, client, registries, metrics=metrics, watched=watched
+            )
+            watched.news = controller.changed
+            probes.ready("volume", lambda: controller.volume_trouble)
+            probes.ready(
+                "cluster", lambda: None if watched.seen.synced else "pods and Cells are not known yet"
+            )
+            turning = probes.loop("keeper", stall_s=_KEEPER_STALL_S)
+            controller.turn = turning.turn
+            async with probes.serve(str(settings.health.listen_address), settings.health.port):
+                log.info("serving", volume=str(directory), nodes=list(settings.kubelet.node_names))
+                async with asyncio.TaskGroup() as tasks:
+                    for informer in watched.informers:
+                        tasks.create_task(informer.run(), name="informer")
+                    tasks.create_task(controller.run(), name="controller")
+    finally:
+        await client.close()
+
+
+@dataclass
+class _Watched:
+    """What is followed of the cluster, and who hears of it."""
+
+    seen: Seen
+    informers: tuple[Informer, ...]
+    news: Callable[[], None] = lambda: None
+
+
+def _watch(settings: Settings, client: ApiClient, clock: Clock) -> _Watched:
+    def news() -> None:
+        watched.news()
+
+    def follow(path: str, **fields: str) -> Informer:
+        params = (
+            {"fieldSelector": ",".join(f"{key}={value}" for key, value in fields.items())} if fields else {}
+        )
+        return Informer(client, path, clock=clock, params=params, on_change=news)
+
+    pods = tuple(follow(_PODS, **{"spec.nodeName": name}) for name in settings.kubelet.node_names)
+    wanted = settings.cells.image_cache.controller
+    unbound = {"spec.nodeName": "", "status.phase": "Pending"}
+    waiting = follow(_PODS, **unbound) if wanted.unscheduled_pods else None
+    # All of the cluster: whoever serves them, their cells read this volume.
+    cells = follow(CELLS_PATH)
+    watched = _Watched(Seen(pods, waiting, cells), (*pods, cells, *((waiting,) if waiting else ())))
+    return watched
+
+
+def _put_together(
+    settings: Settings,
+    directory: Path,
+    client: ApiClient,
+    registries: Registries,
+    *,
+    metrics: ImageCacheMetrics,
+    watched: _Watched,
+) -> Controller:
+    clock, options, host = SystemClock(), settings.cells.image_cache.controller, socket.gethostname()
+    volume = Volume(directory, clock)
+    wanted = Wanted()
+    session = Session(sdk_settings(settings.cloud.aws, settings.cloud.aws.region or ANY_REGION))
+
+    def trouble(need_bytes: int) -> None:
+        controller.trouble(need_bytes)
+
+    keeper = Keeper(
+        volume,
+        clock,
+        limits_of(options),
+        metrics,
+        held=lambda: held_by_cells(watched.seen.cells),
+        wanted=wanted.keys,
+    )
+    caching = Caching(
+        Fetcher(
+            volume,
+            image_cache(volume, options, clock),
+            registries,
+            clock,
+            check_after=timedelta(seconds=options.check_tags_every),
+        ),
+        PodLogins(
+            client,
+            EcrCredentials(EcrLogins(session.ecr, clock)),
+            impersonate=settings.cluster.impersonate_node,
+        ),
+        events=EventRecorder(client, clock, component=COMPONENT, host=os.environ.get("POD_NAME", host)),
+        metrics=metrics,
+        clock=clock,
+        trouble=trouble,
+    )
+    queue = Queue(
+        caching,
+        clock,
+        parallel=options.parallel,
+        again_s=options.check_tags_every,
+        changed=metrics.queue_is,
+    )
+    controller = Controller(
+        watched.seen,
+        wanted,
+        queue=queue,
+        keeper=keeper,
+        metrics=metrics,
+        clock=clock,
+        listed=options.images,
+        platforms=options.platforms,
+    )
+    return controller
+
+
+def limits_of(options: ImageCacheController) -> Limits:
+    """For `eviction.plan`."""
+    return Limits(
+        max_bytes=options.max_size,
+        min_free_bytes=options.min_free_space,
+        keep_unused=timedelta(seconds=options.keep_unused_for),
+    )
+
+
+def image_cache(volume: Volume, options: ImageCacheController, clock: Clock) -> ImageCache:
+    """What converts, within the configured limits."""
+    return ImageCache(
+        volume,
+        clock=clock,
+        creator=f"kip {version('kip-operator')} on {socket.gethostname()}",
+        slots=asyncio.Semaphore(options.parallel),
+        limits=mksquashfs.Limits(processors=options.processors, memory_mib=options.memory >> 20),
+    )
