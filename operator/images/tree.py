@@ -61,6 +61,8 @@ class Inode:
     """Of the entry with its content."""
     path: bytes
     """Under which it was written; the first one."""
+    kind: bytes
+    """The entry's."""
     link: bytes | None
     """A symbolic link's target."""
     attributes: Attributes
@@ -99,7 +101,7 @@ class Tree:
             target = self._link(parent, base, entry)
             return (path, target) if target else None
         link = entry.link if entry.kind == tar.SYMLINK else None
-        inode = Inode(index, path, link, attributes_of(entry))
+        inode = Inode(index, path, entry.kind, link, attributes_of(entry, entry.kind))
         self._put(parent, base, inode)
         return inode
 
@@ -139,7 +141,7 @@ class Tree:
         parent.children[name] = node
 
     def _make_directory(self, parent: Directory, name: bytes, entry: Entry) -> None:
-        attributes = attributes_of(entry)
+        attributes = attributes_of(entry, entry.kind)
         old = parent.children.get(name)
         if isinstance(old, Directory):
             if old.attributes is not None:
@@ -161,7 +163,7 @@ class Tree:
             raise LayerRefused(
                 f"{_shown(entry.name)} is a hard link to {_shown(entry.link)}, which is no file of this layer"
             )
-        changed, before = attributes_of(entry), target.attributes
+        changed, before = attributes_of(entry, target.kind), target.attributes
         kept = {key: value for key, value in before.xattrs.items() if key != _CAPABILITY}
         changed.xattrs = {**kept, **changed.xattrs}
         if target.link is not None:
@@ -242,19 +244,19 @@ def resolve(parts: list[bytes], symbolic_link: Callable[[list[bytes]], bytes | N
     return found
 
 
-def attributes_of(entry: Entry) -> Attributes:
-    """As containerd sets them. Times before 1970 become 1970 there; squashfs ends in 2106."""
+def attributes_of(entry: Entry, kind: bytes) -> Attributes:
+    """As containerd sets them on an inode of that kind. Times before 1970 become 1970 there; squashfs ends in 2106."""
     mtime = min(entry.mtime, _LATEST) if entry.mtime > 0 else 0
-    xattrs = _xattrs(entry) if entry.xattrs else {}
+    xattrs = _xattrs(entry, kind) if entry.xattrs else {}
     return Attributes(entry.mode, entry.uid, entry.gid, mtime, xattrs)
 
 
-def _xattrs(entry: Entry) -> dict[bytes, bytes]:
+def _xattrs(entry: Entry, kind: bytes) -> dict[bytes, bytes]:
     """Those that containerd can set: nothing of trusted.*, nothing that the kernel does not know, user.* on files and
     directories alone."""
-    if entry.kind != tar.SYMLINK and (acls := [key for key in _ACLS if key in entry.xattrs]):
+    if kind != tar.SYMLINK and (acls := [key for key in _ACLS if key in entry.xattrs]):
         raise LayerRefused(f"{_shown(entry.name)} has {_shown(acls[0])}, which squashfs cannot keep")
-    of_user = entry.kind in (tar.FILE, tar.DIRECTORY, tar.LINK)
+    of_user = kind in (tar.FILE, tar.DIRECTORY)
     return {
         key: value
         for key, value in entry.xattrs.items()

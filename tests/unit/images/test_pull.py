@@ -195,13 +195,24 @@ async def test_a_layer_that_fails_ends_the_others_and_leaves_nothing_half_made(p
 
 
 async def test_one_who_waited_for_another_that_failed_does_it_himself(pulls: Pulls) -> None:
-    good, bad = Registry(), Registry()
+    class Bad(Registry):
+        async def blob(self, repository: Any, descriptor: Any) -> Any:
+            if descriptor.digest == sha256(BASE):
+                begun.set()
+                await fail.wait()
+            async for piece in super().blob(repository, descriptor):
+                yield piece[:-1] if descriptor.digest == sha256(BASE) else piece
+
+    begun, fail, good, bad = asyncio.Event(), asyncio.Event(), Registry(), Bad()
     good.image(BASE)
     bad.image(BASE)
-    bad.blobs[sha256(BASE)] = BASE[:-1]
-    results = await asyncio.gather(pulls.add(bad), pulls.add(good), return_exceptions=True)
-    assert isinstance(results[0], WrongContent)
-    assert isinstance(results[1], Cached)
+    failing = asyncio.create_task(pulls.add(bad))
+    await begun.wait()
+    waiting = asyncio.create_task(pulls.add(good))
+    fail.set()
+    with pytest.raises(WrongContent):
+        await failing
+    assert (await waiting).converted
 
 
 async def test_who_is_cancelled_leaves_nothing_running(pulls: Pulls) -> None:
