@@ -29,6 +29,11 @@ _ELSEWHERE = {
         "Images that are already there when pods start: fill the volume, look at it.",
     ),
     "local": ("kip.local.cli", "local", "A whole cluster with cells on this machine."),
+    "logs": (
+        "kip.logs.command",
+        "logs",
+        "Show what a cell's kubelet, containerd and cloud-init have written.",
+    ),
     "top": ("kip.top.command", "top", "Show the cells and what they cost."),
 }
 

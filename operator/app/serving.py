@@ -16,6 +16,7 @@ from kip.app.cluster import ClusterFacts
 from kip.app.counting import CountingHooks
 from kip.app.defaults import PodDefaults
 from kip.app.directory import Directory, Keeper
+from kip.app.journals import CellJournals
 from kip.app.keys import OperatorKeys
 from kip.app.location import Location
 from kip.app.sightings import Observer
@@ -507,6 +508,7 @@ class NodeServing:
             directory=self._directory,
             cell_tls=self._cell_tls,
             kept_logs=self._kept_logs,
+            system_logs=CellJournals(self._cells, self._pool, self._links),
             node_name=self._node_name,
             clock=around.clock,
             metrics=around.metrics.kubelet,

@@ -34,6 +34,9 @@ _POD_ROUTES: dict[str, tuple[frozenset[str], re.Pattern[str]]] = {
 }
 _UPGRADING = frozenset({"exec", "attach", "portForward"})
 
+# A kubelet's /logs/ has the files and the journal of its machine; a virtual node has many machines.
+_CELL_LOGS = re.compile(rf"/logs/cells/(?P<cell>{_NAME})")
+
 _NODE_ROUTES = frozenset(
     {
         "/healthz",
@@ -65,6 +68,13 @@ class PodRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class CellRoute:
+    """A request about the machine of one cell."""
+
+    cell: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRoute:
     """A request about the node as a whole."""
 
@@ -75,16 +85,19 @@ def kind_of(path: str) -> str:
     """What a path is about, from a closed set of names, for metrics."""
     plain = path.rstrip("/")
     first = path.split("/", 2)[1]
-    return plain[1:] if plain in _NODE_ROUTES else first if first in _POD_ROUTES else "other"
+    return (
+        plain[1:] if plain in _NODE_ROUTES else first if first in _POD_ROUTES or first == "logs" else "other"
+    )
 
 
-def route(method: str, path: str) -> PodRoute | NodeRoute:
+def route(method: str, path: str) -> PodRoute | CellRoute | NodeRoute:
     """Raises HttpError 404 or 405 with a sentence that names the path."""
     plain = path.rstrip("/")
-    if plain in _NODE_ROUTES:
+    cell = _CELL_LOGS.fullmatch(plain)
+    if cell is not None or plain in _NODE_ROUTES:
         if method != "GET":
             raise HttpError(405, f"{method} {path}: only GET is served here")
-        return NodeRoute(plain)
+        return NodeRoute(plain) if cell is None else CellRoute(cell["cell"])
     what, _, rest = path.removeprefix("/").partition("/")
     if what not in _POD_ROUTES:
         raise HttpError(404, f"{path[:200]}: not served by a virtual node")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from kip.kubelet import stream
+from kip.kubelet import stream, systemlogs
 from kip.kubelet.aggregate import NodeView
 from kip.kubelet.auth import Authenticator, Authorizer, Identity
 from kip.kubelet.cell import CellUnreachable, dial
@@ -17,7 +17,8 @@ from kip.kubelet.clientca import ClientCa
 from kip.kubelet.directory import CellDirectory, Endpoint
 from kip.kubelet.http1 import Answer, BadMessage, HttpError, Request, parse_request, read_head
 from kip.kubelet.ports import CellTls, Metrics, NoMetrics, ServerTls
-from kip.kubelet.routes import NodeRoute, PodRoute, kind_of, route
+from kip.kubelet.routes import CellRoute, NodeRoute, PodRoute, kind_of, route
+from kip.kubelet.systemlogs import SystemLogs
 from kip.kubelet.tls import TlsStream
 from kip.model.clock import Clock
 
@@ -54,6 +55,7 @@ class KubeletServer:
         directory: CellDirectory,
         cell_tls: CellTls,
         kept_logs: LogStore,
+        system_logs: SystemLogs,
         node_name: str,
         clock: Clock,
         metrics: Metrics | None = None,
@@ -67,6 +69,7 @@ class KubeletServer:
         self._directory = directory
         self._cell_tls = cell_tls
         self._kept_logs = kept_logs
+        self._system_logs = system_logs
         self._node_name = node_name
         self._clock = clock
         self._metrics = metrics or NoMetrics()
@@ -144,8 +147,19 @@ class KubeletServer:
         target = route(request.method, request.path)
         if isinstance(target, NodeRoute):
             return await _tell(caller, await self._node_view.serve(target, request.query_string))
+        if isinstance(target, CellRoute):
+            log.info("system logs", cell=target.cell, user=identity.user)
+            return await _tell(caller, await self._of_cell(target, request))
         _record(identity, target)
         return await self._for_pod(caller, request, target)
+
+    async def _of_cell(self, target: CellRoute, request: Request) -> Answer:
+        """The journal of a cell's own programs."""
+        command = systemlogs.command(systemlogs.parse(request.query))
+        text = await self._system_logs.run(
+            target.cell, command, most_bytes=systemlogs.MOST_BYTES, timeout_s=systemlogs.MOST_S
+        )
+        return Answer(200, text)
 
     async def _for_pod(self, caller: TlsStream, request: Request, pod: PodRoute) -> int:
         """Ask the pod's cell; logs of a cell that is gone, or just going, come from the store."""

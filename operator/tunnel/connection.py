@@ -35,7 +35,7 @@ COMMAND_TIMEOUT_S = 30.0
 # in memory. asyncssh's own 2 MiB are for bulk data over long distances; a kubelet's requests have some kilobytes.
 _API_WINDOW = 128 * 1024
 # What Kip's commands print is a key and a token, or an error. A cell that prints without end must cost no more.
-_OUTPUT_LIMIT = 64 * 1024
+OUTPUT_LIMIT = 64 * 1024
 # A killed sshd session's port is free again after some milliseconds.
 _TAKE_OVER_S = 3.0
 _CLOSE_S = 1.0
@@ -135,8 +135,14 @@ class Tunnel:
         assert key is not None  # noqa: S101 - there is one since the handshake
         return keys.encoded(key)
 
-    async def run(self, command: str, input: bytes = b"", timeout_s: float = COMMAND_TIMEOUT_S) -> bytes:  # noqa: A002
-        """Runs a shell command on the cell and returns its standard output.
+    async def run(
+        self,
+        command: str,
+        input: bytes = b"",  # noqa: A002
+        timeout_s: float = COMMAND_TIMEOUT_S,
+        most_bytes: int = OUTPUT_LIMIT,
+    ) -> bytes:
+        """Runs a shell command on the cell and returns its standard output; one that prints more has failed.
 
         Raises:
             CommandFailed, CommandTimedOut, Unreachable.
@@ -148,7 +154,7 @@ class Tunnel:
                 process.stdin.write(input)
                 process.stdin.write_eof()
                 output, errors = await asyncio.gather(
-                    _read(process.stdout, command), _read(process.stderr, command)
+                    _read(process.stdout, command, most_bytes), _read(process.stderr, command, most_bytes)
                 )
                 await process.wait_closed()
         except TimeoutError as error:
@@ -296,11 +302,11 @@ def _told(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-async def _read(stream: asyncssh.SSHReader[bytes], command: str) -> bytes:
-    """All that the command prints; raises CommandFailed when that is more than anything of ours does."""
+async def _read(stream: asyncssh.SSHReader[bytes], command: str, most_bytes: int) -> bytes:
+    """All that the command prints; raises CommandFailed when that is more than it should."""
     printed = bytearray()
-    while chunk := await stream.read(_OUTPUT_LIMIT):
+    while chunk := await stream.read(OUTPUT_LIMIT):
         printed += chunk
-        if len(printed) > _OUTPUT_LIMIT:
-            raise CommandFailed(command, None, f"more than {_OUTPUT_LIMIT} bytes of output")
+        if len(printed) > most_bytes:
+            raise CommandFailed(command, None, f"more than {most_bytes} bytes of output")
     return bytes(printed)

@@ -24,6 +24,7 @@ from kip.kubelet.auth import Authenticator, Authorizer
 from kip.kubelet.certificate import EKS_APP_SERVING, ServingCertificate, Wanted
 from kip.kubelet.clientca import ClientCa
 from kip.kubelet.directory import Endpoint
+from kip.kubelet.http1 import HttpError
 from kip.kubelet.logs import KeptLogs
 from kip.kubelet.server import KubeletServer
 from kip.local.build import KUBERNETES, program
@@ -166,6 +167,15 @@ class Directory:
         return list(self.endpoints.values())
 
 
+class Journals:
+    """What the cell's own programs have written."""
+
+    async def run(self, cell: str, command: str, *, most_bytes: int, timeout_s: float) -> bytes:
+        if cell != "cell-1":
+            raise HttpError(404, f"there is no cell {cell} of this node")
+        return f"{cell}: {command}\n".encode()
+
+
 @dataclass
 class World:
     """A virtual node with one pod, whose cell is a fake and everything else is real."""
@@ -234,6 +244,7 @@ async def world(
         directory=directory,
         cell_tls=cell_tls,
         kept_logs=kept,
+        system_logs=Journals(),
         node_name=NODE,
         clock=CLOCK,
     )
@@ -430,3 +441,6 @@ async def test_who_has_no_certificate_is_asked_for_a_token_and_its_rights(
 async def test_the_api_servers_node_proxy(world: World) -> None:
     raw = await world.admin("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/metrics/resource")
     assert "node_cpu_usage_seconds_total 1.5" in raw
+    raw = await world.admin("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/logs/cells/cell-1?query=containerd")
+    assert raw.startswith("cell-1: ")
+    assert "-u containerd.service" in raw

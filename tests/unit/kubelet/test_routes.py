@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kip.kubelet.http1 import HttpError
-from kip.kubelet.routes import NodeRoute, PodRoute, kind_of, route
+from kip.kubelet.routes import CellRoute, NodeRoute, PodRoute, kind_of, route
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,11 @@ from kip.kubelet.routes import NodeRoute, PodRoute, kind_of, route
         ("GET", "/metrics/resource", NodeRoute("/metrics/resource")),
         ("GET", "/runningpods/", NodeRoute("/runningpods")),
         ("GET", "/pods", NodeRoute("/pods")),
+        ("GET", "/logs/cells/kip-1", CellRoute("kip-1")),
+        ("GET", "/logs/cells/kip-1/", CellRoute("kip-1")),
     ],
 )
-def test_served(method: str, path: str, expected: PodRoute | NodeRoute) -> None:
+def test_served(method: str, path: str, expected: PodRoute | CellRoute | NodeRoute) -> None:
     assert route(method, path) == expected
 
 
@@ -44,6 +46,11 @@ def test_served(method: str, path: str, expected: PodRoute | NodeRoute) -> None:
         ("GET", "//containerLogs/ns/web-0/app", 404),
         ("GET", "/metrics", 404),
         ("GET", "/logs/messages", 404),
+        ("GET", "/logs/cells/", 404),
+        ("GET", "/logs/cells/kip-1/etc/shadow", 404),
+        ("GET", "/logs/cells/kip-1;id", 404),
+        ("GET", "/logs/cells/..", 404),
+        ("POST", "/logs/cells/kip-1", 405),
         ("GET", "/configz", 404),
         ("GET", "/debug/pprof/heap", 404),
         ("GET", "/", 404),
@@ -66,8 +73,10 @@ def test_kinds_are_a_closed_set() -> None:
         "//",
         "/whatever/else",
         "/exec",
+        "/logs/cells/kip-1",
+        "/logs/messages",
     ]
-    assert {kind_of(path) for path in paths} == {"exec", "metrics/resource", "runningpods", "other"}
+    assert {kind_of(path) for path in paths} == {"exec", "logs", "metrics/resource", "runningpods", "other"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from kip.kubelet import pki, server
 from kip.kubelet.auth import Authenticator, Authorizer
 from kip.kubelet.clientca import ClientCa
-from kip.kubelet.http1 import Answer
+from kip.kubelet.http1 import Answer, HttpError
 from kip.kubelet.server import KubeletServer
 
 CONFIG_MAP = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
@@ -41,6 +41,18 @@ class FakeLogStore:
         return None if text is None else Answer(200, text)
 
 
+class FakeSystemLogs:
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, str]] = []
+        self.answer: bytes | HttpError = b"kubelet[1]: started\n"
+
+    async def run(self, cell: str, command: str, *, most_bytes: int, timeout_s: float) -> bytes:
+        self.commands.append((cell, command))
+        if isinstance(self.answer, HttpError):
+            raise self.answer
+        return self.answer
+
+
 @dataclass
 class Counted:
     answers: list[tuple[str, int]] = field(default_factory=list)
@@ -58,6 +70,7 @@ class World:
     server: KubeletServer
     serving: Serving
     store: FakeLogStore
+    system: FakeSystemLogs
     counted: Counted
     client: ssl.SSLContext
     nobody: ssl.SSLContext
@@ -93,7 +106,7 @@ async def world(
     api.on("GET", CONFIG_MAP, {"data": {"client-ca-file": authority.certificate.decode()}})
     api.on("POST", ACCESS, {"status": {"allowed": True}}, 201)
     serving = Serving(pki.self_signed("kip-0", ["127.0.0.1"], clock))
-    store, counted = FakeLogStore(), Counted()
+    store, system, counted = FakeLogStore(), FakeSystemLogs(), Counted()
     running = KubeletServer(
         host="127.0.0.1",
         port=0,
@@ -104,6 +117,7 @@ async def world(
         directory=cells,
         cell_tls=cell_tls,
         kept_logs=store,
+        system_logs=system,
         node_name="kip-0",
         clock=clock,
         metrics=counted,
@@ -113,6 +127,7 @@ async def world(
         running,
         serving,
         store,
+        system,
         counted,
         pki.client_context(pki.issue_client(authority, clock)),
         trusting(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
@@ -442,3 +457,28 @@ async def test_a_surprise_ends_one_connection_only(world: World) -> None:
     with contextlib.suppress(OSError, IndexError):
         await world.get("/containerLogs/ns/a/app")
     assert await world.get("/healthz") == (200, b"ok")
+
+
+async def test_a_cells_own_logs(world: World) -> None:
+    status, body = await world.get("/logs/cells/kip-1?query=kubelet&tailLines=7")
+    assert (status, body) == (200, b"kubelet[1]: started\n")
+    [(cell, command)] = world.system.commands
+    assert cell == "kip-1"
+    assert "-n 7 -u kubelet.service;" in command
+    assert world.counted.answers == [("logs", 200)]
+
+
+async def test_whoever_may_not_get_a_nodes_logs_gets_none_of_a_cell(world: World, api: Any) -> None:
+    api.on("POST", ACCESS, {"status": {"allowed": False}}, 201)
+    status, body = await world.get("/logs/cells/kip-1")
+    assert status == 403
+    assert b"verb=get, resource=nodes, subresource(s)=[log]" in body
+    assert world.system.commands == []
+
+
+async def test_bad_questions_about_a_cell_and_cells_that_do_not_answer(world: World) -> None:
+    status, body = await world.get("/logs/cells/kip-1?query=sshd")
+    assert (status, body) == (400, b"query: 'sshd', expected kubelet, containerd, cloud-init\n")
+    assert world.system.commands == []
+    world.system.answer = HttpError(502, "cell kip-1: no connection: no answer yet")
+    assert await world.get("/logs/cells/kip-1") == (502, b"cell kip-1: no connection: no answer yet\n")

@@ -1,0 +1,1 @@
+"""`kip logs CELL --system`: what the programs of a cell have to say."""

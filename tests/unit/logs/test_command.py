@@ -1,0 +1,100 @@
+"""`kip logs`: what it prints, and says when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kip import cli
+from kip.cells.repository import CELLS_PATH
+from kip.kube.fake import FakeApi
+from kip.logs import command
+
+
+class Answer:
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status = status
+        self.body = body
+
+
+class Proxied(FakeApi):
+    """An API server with a node behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.answer = Answer(200, b"2026-01-01T00:00:00+00:00 cell kubelet[7]: Started\n")
+
+    async def request(self, method: str, path: str, **options: Any) -> Any:
+        if "/proxy/" not in path:
+            return await super().request(method, path, **options)
+        self.asked.append(path)
+        return self.answer
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Proxied:
+    made = Proxied()
+
+    @asynccontextmanager
+    async def given(kubeconfig: Any) -> AsyncIterator[Proxied]:
+        yield made
+
+    monkeypatch.setattr(command, "_client", given)
+    spec = {"nodeName": "kip-0", "podName": "web", "podNamespace": "shop", "podUID": "u"}
+    asyncio.run(made.create(CELLS_PATH, {"metadata": {"name": "kip-u"}, "spec": spec}))
+    return made
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    return lambda *options: CliRunner().invoke(cli.main, ["logs", *options])
+
+
+def test_it_prints_what_the_node_says(api: Proxied, run: Callable[..., Result]) -> None:
+    result = run("shop/web", "--system", "--unit", "kubelet", "--tail", "5")
+    assert result.exit_code == 0, result.output
+    assert result.output == "2026-01-01T00:00:00+00:00 cell kubelet[7]: Started\n"
+    assert api.asked == ["/api/v1/nodes/kip-0/proxy/logs/cells/kip-u?query=kubelet&tailLines=5"]
+
+
+def test_the_nodes_own_words_when_the_cell_does_not_answer(api: Proxied, run: Callable[..., Result]) -> None:
+    api.answer = Answer(502, b"cell kip-u: no connection: no answer yet\n")
+    result = run("kip-u", "--system")
+    assert result.exit_code == 1
+    assert result.output == "Error: cell kip-u: no connection: no answer yet\n"
+
+
+def test_who_may_not_is_told_what_it_takes(api: Proxied, run: Callable[..., Result]) -> None:
+    api.answer = Answer(403, b'{"message": "nodes is forbidden", "reason": "Forbidden"}')
+    result = run("kip-u", "--system")
+    assert result.exit_code == 1
+    assert "getting nodes/proxy" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "told"),
+    [
+        (("kip-u",), 2, "use `kubectl logs`"),
+        (("kip-9", "--system"), 1, "there is no cell kip-9"),
+        (
+            ("kip-u", "--system", "--unit", "sshd"),
+            2,
+            "'sshd' is not one of 'kubelet', 'containerd', 'cloud-init'",
+        ),
+        (("kip-u", "--system", "--since", "1d"), 2, "expected a duration like 1h30m"),
+        (("kip-u", "--system", "--tail", "99999"), 2, "0<=x<=10000"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    api: Proxied, run: Callable[..., Result], options: tuple[str, ...], status: int, told: str
+) -> None:
+    result = run(*options)
+    assert result.exit_code == status
+    assert told in result.output
+    assert api.asked == []
