@@ -369,7 +369,35 @@ OPERATOR = Dashboard(
     ),
 )
 
-DASHBOARDS = (OVERVIEW, OPERATOR)
+METERING = Dashboard(
+    "kip-metering",
+    "Kip / AWS Marketplace",
+    (
+        Row(
+            (
+                panel(
+                    "Use not told yet",
+                    "Cell-hours that are counted and that AWS Marketplace does not know yet.",
+                    ("max by (product) (kip_metering_untold_cell_hours{@})", "{{product}}"),
+                ),
+                panel(
+                    "Last told",
+                    "How long ago the hour ended of which AWS Marketplace knows the use; up to two hours is usual.",
+                    ("time() - max by (product) (kip_metering_told_timestamp_seconds{@})", "{{product}}"),
+                    unit="s",
+                ),
+                panel(
+                    "Records",
+                    "Calls in an hour; each hour is told once, and again only until AWS has it.",
+                    ("sum by (result) (increase(kip_metering_records_total{@}[1h]))", "{{result}}"),
+                    stack=True,
+                ),
+            )
+        ),
+    ),
+)
+
+DASHBOARDS = (OVERVIEW, OPERATOR, METERING)
 
 
 def model(dashboard: Dashboard) -> dict[str, Any]:

@@ -26,12 +26,15 @@ from kip.app.location import locate
 from kip.app.serving import NodeServing, Surroundings
 from kip.app.turns import CannotLetGo, Current, serve_in_turns
 from kip.cloud import metadata, pricing
+from kip.cloud.base import Marketplace
 from kip.cloud.metadata import Whereabouts
+from kip.cloud.metering import AwsMarketplace
 from kip.cloud.sdk import Session, filters, open_ec2
 from kip.config import Aws, Settings
 from kip.kube.client import ApiClient, not_strict
 from kip.kube.lease import LeaseHolder
 from kip.kube.waiting import when_available
+from kip.metering.register import register
 from kip.model.clock import Clock, SystemClock
 from kip.observe.metrics import Metrics
 from kip.observe.probes import Probes
@@ -109,6 +112,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             observe=metrics.aws_called,
         )
         ec2 = await stack.enter_async_context(session.ec2())
+        marketplace = await _marketplace(aws, session, clock, metrics, stack)
         # Unix socket paths have 107 bytes: not below a directory with a long name.
         run_dir = Path(tempfile.mkdtemp(prefix="kip-", dir=os.environ.get("KIP_RUN_DIR")))
         stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
@@ -118,6 +122,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             clock=clock,
             ec2=ec2,
             prices=pricing.price_list(session, location.region, clock),
+            marketplace=marketplace,
             keys=own_keys,
             cluster=facts,
             location=location,
@@ -126,6 +131,24 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             run_dir=run_dir,
             login=lambda: _login(client),
         )
+
+
+async def _marketplace(
+    aws: Aws, session: Session, clock: Clock, metrics: Metrics, stack: AsyncExitStack
+) -> Marketplace | None:
+    """Where the use is told, if that is configured; this process is registered there in the background."""
+    sold = aws.marketplace
+    if sold.product_code is None:
+        return None
+    endpoint = str(sold.endpoint_url) if sold.endpoint_url else None
+    market = AwsMarketplace(await stack.enter_async_context(session.metering(endpoint)))
+    metrics.metering.begin(sold.product_code)
+    registering = asyncio.create_task(
+        register(market, clock, product_code=sold.product_code, public_key_version=sold.public_key_version),
+        name="registration",
+    )
+    stack.callback(registering.cancel)
+    return market
 
 
 async def _here(aws: Aws, client: ApiClient, clock: Clock) -> Whereabouts | None:

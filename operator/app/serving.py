@@ -52,7 +52,7 @@ from kip.cells.tagger import Tagger
 from kip.cells.tags import PodTags
 from kip.cells.terminate import Terminate
 from kip.cloud import instance_data
-from kip.cloud.base import ImageSpec, PriceList
+from kip.cloud.base import ImageSpec, Marketplace, PriceList
 from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
@@ -75,6 +75,8 @@ from kip.kubelet.certificate import ServingCertificate, Wanted
 from kip.kubelet.clientca import ClientCa
 from kip.kubelet.logs import KeptLogs
 from kip.kubelet.server import KubeletServer
+from kip.metering.keeper import Metering, Product
+from kip.metering.use import Use
 from kip.model import names
 from kip.model.cell import Cell, Phase
 from kip.model.clock import Clock
@@ -108,6 +110,8 @@ class Surroundings:
     keys: OperatorKeys
     cluster: ClusterFacts
     location: Location
+    marketplace: Marketplace | None
+    """None unless Kip was bought there."""
     metrics: Metrics
     identity: str
     """Of this process, for events and Leases."""
@@ -132,7 +136,8 @@ class NodeServing:
         self._network = Ec2Network(ec2)
         self._pods = PodStore()
         self._spending = Spending(clock, around.metrics.spent)
-        self._cells = Cells(client, node_name, seen=self._spending.see, gone=self._spending.gone)
+        self._use = Use(clock)
+        self._cells = Cells(client, node_name, seen=self._cell_seen, gone=self._cell_gone)
         self._informers = self._shared_informers()
         self._defaults = PodDefaults(self._informers["namespaces"].items, settings.cells.default_annotations)
         self._rules = ServiceRules(
@@ -302,7 +307,25 @@ class NodeServing:
             "market": self._market.run(),
             "services": self._rules.run(self._links.push_services),
             "kept logs": self._sweep_logs(),
+            **self._metering(),
         }
+
+    def _metering(self) -> Mapping[str, Coroutine[Any, Any, Any]]:
+        around, sold = self._around, self._around.settings.cloud.aws.marketplace
+        if around.marketplace is None or sold.product_code is None:
+            return {}
+        metering = Metering(
+            self._client,
+            around.clock,
+            around.marketplace,
+            self._use,
+            Product(sold.product_code, sold.dimension),
+            namespace=around.settings.cluster.namespace,
+            node=self._node_name,
+            identity=around.identity,
+            metrics=around.metrics.metering,
+        )
+        return {"metering": metering.run()}
 
     async def _serve_certificate(self) -> None:
         await self._certificate.start()
@@ -337,6 +360,14 @@ class NodeServing:
 
     def _mark(self, pod_uid: str) -> None:
         self._queue.mark(pod_uid)
+
+    def _cell_seen(self, cell: Cell) -> None:
+        self._spending.see(cell)
+        self._use.see(cell)
+
+    def _cell_gone(self, cell: Cell) -> None:
+        self._spending.gone(cell)
+        self._use.gone(cell)
 
     def _poke_node(self) -> None:
         self._keeper.poke()

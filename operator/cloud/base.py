@@ -184,6 +184,33 @@ class SecurityGroup:
     vpc_id: str
 
 
+class Marketplace(Protocol):
+    """What a product sold on AWS Marketplace owes it."""
+
+    async def register(self, product_code: str, public_key_version: int) -> None:
+        """This pod runs the product (RegisterUsage); asked again by the same pod it changes nothing.
+
+        Raises:
+            NotAuthorized: the customer has not subscribed, or the permission is missing.
+        """
+        ...
+
+    async def meter(
+        self, product_code: str, dimension: str, timestamp: datetime, quantity: int, client_token: str
+    ) -> None:
+        """The use of one hour (MeterUsage). Repeated with the same token and values it counts once.
+
+        Raises:
+            TokenConflict: there is a record for that hour and dimension, or of that token, with other values.
+            InvalidRequest: with code TIMESTAMP_OUT_OF_BOUNDS if the hour is too long ago.
+        """
+        ...
+
+
+#: AWS's error code for a record that it no longer takes: more than six hours after its hour.
+TIMESTAMP_OUT_OF_BOUNDS = "TimestampOutOfBoundsException"
+
+
 class Compute(Protocol):
     """Machines."""
 

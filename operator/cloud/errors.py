@@ -63,6 +63,8 @@ class SubnetFull(QuotaExceeded):
 
 # Of actions that are not EC2's, the service by which IAM names them.
 _SERVICES = {
+    "RegisterUsage": "aws-marketplace",
+    "MeterUsage": "aws-marketplace",
     "GetProducts": "pricing",
     "GetAuthorizationToken": "ecr",
     "GetCallerIdentity": "sts",
@@ -204,6 +206,7 @@ _BY_CODE: dict[str, type[CloudError]] = {
         (
             "UnauthorizedOperation",
             "AuthFailure",
+            "CustomerNotEntitledException",
             "AccessDenied",
             "AccessDeniedException",
             "Blocked",
@@ -222,9 +225,28 @@ _BY_CODE: dict[str, type[CloudError]] = {
         ),
         NotAuthorized,
     ),
-    **dict.fromkeys(("IdempotentParameterMismatch", "IdempotentInstanceTerminated"), TokenConflict),
     **dict.fromkeys(
-        ("InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable", "RequestTimeout"),
+        (
+            "IdempotentParameterMismatch",
+            "IdempotentInstanceTerminated",
+            "DuplicateRequestException",
+            "IdempotencyConflictException",
+        ),
+        TokenConflict,
+    ),
+    **dict.fromkeys(
+        ("TimestampOutOfBoundsException", "PlatformNotSupportedException", "DisabledApiException"),
+        InvalidRequest,
+    ),
+    **dict.fromkeys(
+        (
+            "InternalError",
+            "InternalFailure",
+            "InternalServiceErrorException",
+            "Unavailable",
+            "ServiceUnavailable",
+            "RequestTimeout",
+        ),
         Unreachable,
     ),
 }

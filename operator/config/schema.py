@@ -124,6 +124,32 @@ Group = Annotated[str, matching(SECURITY_GROUP, "the id of a security group, lik
 Subnet = Annotated[str, matching(r"subnet-[0-9a-z]+", "the id of a subnet, like subnet-0123abcd")]
 
 
+class Marketplace(Section):
+    """Only for those who bought Kip on AWS Marketplace: how its use is told."""
+
+    product_code: Annotated[
+        str | None,
+        matching(r"[-a-zA-Z0-9/=:_.@]{1,255}", "a product code of AWS Marketplace"),
+        Field(
+            description="Code of the product. With it each process registers at its start (RegisterUsage), and the "
+            "hours that cells have run are told each hour (MeterUsage). Pods do not depend on either."
+        ),
+    ] = None
+    public_key_version: Annotated[
+        int,
+        whole_number(at_least=1),
+        Field(description="Version of the product's public key, given by AWS Marketplace."),
+    ] = 1
+    dimension: Annotated[
+        str,
+        matching(r"[^\s]{1,255}", "the API name of a dimension of the product"),
+        Field(description="Dimension of the product that counts hours of cells."),
+    ] = "CellHours"
+    endpoint_url: Annotated[
+        Url | None, Field(description="Address of the metering service, for private endpoints and for tests.")
+    ] = None
+
+
 class Aws(Section):
     """Where in AWS, and as whom."""
 
@@ -176,6 +202,7 @@ class Aws(Section):
     insecure_tls_skip_verify: Annotated[
         Flag, Field(description="Accept any certificate from endpointURL. For tests only.")
     ] = False
+    marketplace: Annotated[Marketplace, Field(description="Use told to AWS Marketplace.")] = Marketplace()
 
     @model_validator(mode="after")
     def _keys_belong_together(self) -> Aws:

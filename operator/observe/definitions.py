@@ -75,6 +75,7 @@ def _one_of(values: Iterable[str]) -> str:
 
 
 _NODE = "name of the virtual node"
+_PRODUCT = "product code of AWS Marketplace"
 _ACTION = "AWS action, like `RunInstances`"
 _NAMESPACE = f"namespace of the pod; those beyond {MOST_NAMESPACES} are counted together as `{OTHERS}`"
 
@@ -239,6 +240,28 @@ CATALOGUE_REFRESHES = Definition(
     labels={"source": "as above", "result": "`ok` or the error's kind"},
 )
 
+METERING_RECORDS = Definition(
+    name="kip_metering_records_total",
+    kind="counter",
+    help="Calls of AWS Marketplace to tell an hour's use; there only when `cloud.aws.marketplace` is configured.",
+    labels={"product": _PRODUCT, "result": "`ok` or the error's kind"},
+    stability="beta",
+)
+METERING_UNTIL = Definition(
+    name="kip_metering_told_timestamp_seconds",
+    kind="gauge",
+    help="Unix time until which AWS Marketplace knows the use; before the first record, since when it is counted.",
+    labels={"product": _PRODUCT},
+    stability="beta",
+)
+METERING_UNTOLD = Definition(
+    name="kip_metering_untold_cell_hours",
+    kind="gauge",
+    help="Use that is counted and that AWS Marketplace does not know yet.",
+    labels={"product": _PRODUCT},
+    stability="beta",
+)
+
 _LARGE_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 #: What the image cache controller is doing with images.
 FETCH_STATES = ("waiting", "running", "failed")
@@ -333,6 +356,9 @@ DEFINITIONS: tuple[Definition, ...] = (
     NOT_SCRAPED,
     CATALOGUE_AS_OF,
     CATALOGUE_REFRESHES,
+    METERING_RECORDS,
+    METERING_UNTIL,
+    METERING_UNTOLD,
 )
 
 #: Those of `kip image-cache run`.

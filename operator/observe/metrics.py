@@ -65,6 +65,7 @@ class Metrics:
         self.cellapi = CellApiMetrics(registry)
         self.kubelet = KubeletMetrics(registry)
         self.catalogue = CatalogueMetrics(registry)
+        self.metering = MeteringMetrics(registry)
         self._begin()
 
     def _begin(self) -> None:
@@ -165,6 +166,30 @@ class CatalogueMetrics:
     def asked(self, source: str, result: str) -> None:
         """AWS was asked: `ok` or the error's kind."""
         self._refreshes.labels(source, result).inc()
+
+
+class MeteringMetrics:
+    """What AWS Marketplace has been told of the use of one product."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._records = counter(of.METERING_RECORDS, registry)
+        self._until = gauge(of.METERING_UNTIL, registry)
+        self._untold = gauge(of.METERING_UNTOLD, registry)
+        self._product = ""
+
+    def begin(self, product: str) -> None:
+        """There is something to tell."""
+        self._product = product
+        self._records.labels(product, "ok")
+
+    def told(self, result: str) -> None:
+        """A call ended: `ok` or the error's kind."""
+        self._records.labels(self._product, result).inc()
+
+    def stands(self, until: datetime, *, untold_hours: float) -> None:
+        """Until when AWS knows, and how many cell-hours it does not know yet."""
+        self._until.labels(self._product).set(until.timestamp())
+        self._untold.labels(self._product).set(untold_hours)
 
 
 class _Bounded:

@@ -127,6 +127,12 @@ CASES: dict[str, Case] = {
             'kip_queue_depth{job="kip",state="active"}': "9x90",
         },
     ),
+    # Of promtool's time, which begins in 1970.
+    "KipUseNotTold": Case(
+        {'kip_metering_told_timestamp_seconds{job="kip",product="p"}': "0x600"},
+        {'kip_metering_told_timestamp_seconds{job="kip",product="p"}': "0+60x600"},
+        minutes=280,
+    ),
     "KipPriceUnknown": Case(
         {'kip_cells_of_unknown_price{job="kip"}': "1x90"},
         {'kip_cells_of_unknown_price{job="kip"}': "0x90"},

@@ -23,7 +23,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
-from kip.local.aws import ec2, efs
+from kip.local.aws import ec2, efs, metering
 from kip.local.aws.account import Account
 from kip.local.aws.backend import Site
 from kip.local.aws.calls import Calls
@@ -41,6 +41,7 @@ class LocalAws:
 
     def __init__(self, account: Account) -> None:
         ec2.install(account)
+        metering.install()
         self._account = account
         self._faults = Faults()
         self._calls = Calls()
@@ -160,11 +161,14 @@ def _texts(body: bytes) -> dict[str, str]:
 
 def _action_by_path(environ: dict[str, Any]) -> str:
     """For what is no query API; the path itself, if it is not known."""
+    if target := environ.get("HTTP_X_AMZ_TARGET"):
+        return str(target).rpartition(".")[2]
     return efs.action_of(environ["REQUEST_METHOD"], environ["PATH_INFO"]) or environ["PATH_INFO"]
 
 
 def _speaks_json(environ: dict[str, Any]) -> bool:
-    return efs.action_of(environ["REQUEST_METHOD"], environ["PATH_INFO"]) is not None
+    by_path = efs.action_of(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+    return by_path is not None or "HTTP_X_AMZ_TARGET" in environ
 
 
 def _error_code(response: Response) -> str | None:
@@ -180,7 +184,7 @@ def _error_response(code: str, message: str, status: int, as_json: bool = False)
     """In the form of EC2's query API, or of APIs that speak JSON."""
     if as_json:
         headers = {"X-Amzn-ErrorType": code}
-        body = json.dumps({"ErrorCode": code, "message": message})
+        body = json.dumps({"__type": code, "ErrorCode": code, "message": message})
         return Response(body, status=status, headers=headers, content_type="application/json")
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'

@@ -41,6 +41,25 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         ),
         ("s3cr3t", "cloud.aws: expected accessKeyID and secretAccessKey together, or neither"),
     ],
+    "cloud.aws.marketplace": [("kip", f"cloud.aws.marketplace: {MAPPING}, not 'kip'")],
+    "cloud.aws.marketplace.productCode": [
+        (
+            "my product",
+            "cloud.aws.marketplace.productCode: expected a product code of AWS Marketplace, not 'my product'",
+        )
+    ],
+    "cloud.aws.marketplace.publicKeyVersion": [
+        (0, "cloud.aws.marketplace.publicKeyVersion: expected a whole number, at least 1, not 0")
+    ],
+    "cloud.aws.marketplace.dimension": [
+        (
+            "cell hours",
+            "cloud.aws.marketplace.dimension: expected the API name of a dimension of the product, not 'cell hours'",
+        )
+    ],
+    "cloud.aws.marketplace.endpointURL": [
+        ("aws", "cloud.aws.marketplace.endpointURL: expected a URL like https://ec2.example.com, not 'aws'")
+    ],
     "cloud.aws.vpcID": [
         (
             "10.0.0.0/16",
