@@ -32,7 +32,7 @@ from kip.cloud.metering import AwsMarketplace
 from kip.cloud.sdk import Session, filters, open_ec2
 from kip.config import Aws, Settings
 from kip.kube.client import ApiClient, not_strict
-from kip.kube.lease import LeaseHolder
+from kip.kube.leasethread import lease_thread
 from kip.kube.waiting import when_available
 from kip.metering.register import register
 from kip.model.clock import Clock, SystemClock
@@ -69,8 +69,13 @@ async def run(settings: Settings, *, kubeconfig: Path | None = None) -> None:
 async def _run(settings: Settings, kubeconfig: Path | None) -> None:
     async with AsyncExitStack() as stack:
         around = await stack.enter_async_context(_surroundings(settings, kubeconfig))
-        holder = LeaseHolder(
-            around.client, around.clock, namespace=settings.cluster.namespace, identity=around.identity
+        holder = await stack.enter_async_context(
+            lease_thread(
+                lambda: ApiClient.connect(kubeconfig),
+                around.clock,
+                namespace=settings.cluster.namespace,
+                identity=around.identity,
+            )
         )
         current = Current()
         around.metrics.count(current.snapshot)

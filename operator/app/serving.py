@@ -91,6 +91,8 @@ from kip.tunnel.pool import TunnelPool
 
 log = structlog.get_logger(__name__)
 
+_GIVE_WAY_S = 30.0  # for each of some 80 pages
+
 # For the first list of what all cells share; an API server that is up answers within a second.
 _FIRST_LISTS_S = 60.0
 # A Lease that is lost can be taken three seconds later (kip.kube.lease.Timing).
@@ -184,7 +186,8 @@ class NodeServing:
         self._sites = self._make_sites()
         self._planner = self._make_planner()
         self._market = MarketWatch(
-            Ec2Offerings(around.ec2, clock),
+            # What instances are chosen by may be an hour older; pods that wait for one may not.
+            Ec2Offerings(around.ec2, clock, give_way=lambda: self._queue.wait_quiet(at_most_s=_GIVE_WAY_S)),
             around.prices,
             clock,
             region=around.location.region,

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import structlog
 
-from kip.kube.lease import LeaseHolder
 from kip.model.clock import Clock
 from kip.observe.metrics import Snapshot
 
@@ -25,6 +24,14 @@ _SOUND_S = 60.0
 
 class CannotLetGo(Exception):
     """Something goes on after the node was let go: only the end of the process stops it."""
+
+
+class Holder(Protocol):
+    """Part in the contest for the nodes' Leases (kip.kube.lease)."""
+
+    async def acquire(self, names: Sequence[str]) -> str: ...
+    async def keep(self) -> str: ...
+    async def release(self) -> None: ...
 
 
 class Serving(Protocol):
@@ -52,7 +59,7 @@ class Current:
 
 
 async def serve_in_turns(
-    holder: LeaseHolder,
+    holder: Holder,
     names: Sequence[str],
     make: Callable[[str], Serving],
     current: Current,
@@ -77,7 +84,7 @@ async def serve_in_turns(
 
 
 async def _serve_while_held(
-    node_name: str, holder: LeaseHolder, make: Callable[[str], Serving], current: Current
+    node_name: str, holder: Holder, make: Callable[[str], Serving], current: Current
 ) -> str | None:
     """Serve until the Lease is lost or serving breaks; returns what broke. Everything has been let go by then."""
     keeping = asyncio.create_task(holder.keep(), name="lease")

@@ -21,6 +21,9 @@ _BACKOFF = Backoff(first_s=0.2, limit_s=60.0)
 PARALLEL = 1000
 # One traceback for a key that goes on failing, once a passing trouble is out of question.
 _TRACEBACK_AT = 2
+# Reconciles under way that leave time for other work, and seconds between two looks.
+_LITTLE = 10
+_LOOK_S = 0.5
 
 Reconcile = Callable[[str], Awaitable[Outcome]]
 
@@ -41,13 +44,12 @@ class WorkQueue:
     ) -> None:
         self._reconcile = reconcile
         self._clock = clock
-        self._slots = asyncio.Semaphore(parallel)
+        self._parallel = parallel
         self._on_result = on_result
         self._due: list[tuple[float, int, str]] = []
         self._due_at: dict[str, float] = {}
         self._order = itertools.count()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._active = 0
         self._again: set[str] = set()
         self._failures: dict[str, int] = {}
         self._wake = asyncio.Event()
@@ -58,11 +60,19 @@ class WorkQueue:
 
     def depth(self) -> dict[str, int]:
         """Keys by where they are: `scheduled` for later, `waiting` for a turn, `active`."""
+        now = self._clock.monotonic()
+        waiting = sum(at <= now for at in self._due_at.values())
         return {
-            "scheduled": len(self._due_at),
-            "waiting": len(self._running) - self._active,
-            "active": self._active,
+            "scheduled": len(self._due_at) - waiting,
+            "waiting": waiting,
+            "active": len(self._running),
         }
+
+    async def wait_quiet(self, *, at_most_s: float) -> None:
+        """Returns when little is under way, or after so many seconds: for what may as well be done later."""
+        until = self._clock.monotonic() + at_most_s
+        while len(self._running) > _LITTLE and self._clock.monotonic() < until:
+            await self._clock.sleep(_LOOK_S)
 
     def mark(self, key: str, after_s: float = 0.0) -> None:
         """Reconcile this key after `after_s` seconds at the latest."""
@@ -102,9 +112,9 @@ class WorkQueue:
             await asyncio.gather(*under_way, return_exceptions=True)
 
     def _start_what_is_due(self) -> float | None:
-        """Start what is due; seconds until the next is, None if nothing waits."""
+        """Start what is due; seconds until the next is, None if nothing waits or if enough is under way."""
         now = self._clock.monotonic()
-        while self._due:
+        while self._due and len(self._running) < self._parallel:
             at, _, key = self._due[0]
             if self._due_at.get(key) != at:
                 heapq.heappop(self._due)  # an earlier mark replaced this one
@@ -122,8 +132,7 @@ class WorkQueue:
     async def _work(self, key: str) -> None:
         result, wait_s = "cancelled", None
         try:
-            async with self._slots:
-                outcome = await self._pass(key)
+            outcome = await self._reconcile(key)
             self._failures.pop(key, None)
             result = type(outcome).__name__.lower()
             wait_s = outcome.seconds if isinstance(outcome, Wait) else None
@@ -137,19 +146,14 @@ class WorkQueue:
         finally:
             # Whatever happened, the key may be worked on again.
             self._on_result(result)
+            if len(self._running) == self._parallel:
+                self._wake.set()
             self._running.pop(key, None)
             if key in self._again:
                 self._again.discard(key)
                 self.mark(key)
             if wait_s is not None:
                 self.mark(key, wait_s)
-
-    async def _pass(self, key: str) -> Outcome:
-        self._active += 1
-        try:
-            return await self._reconcile(key)
-        finally:
-            self._active -= 1
 
     def _failed(self, key: str, error: BaseException) -> float:
         """Tell it; returns the seconds to wait."""

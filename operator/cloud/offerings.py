@@ -38,8 +38,17 @@ Page = Callable[..., Awaitable[Answer]]
 class Ec2Offerings:
     """`kip.cloud.base.Offerings` over EC2."""
 
-    def __init__(self, sdk: Ec2Sdk, clock: Clock, *, calls: Rate = CALLS) -> None:
+    def __init__(
+        self,
+        sdk: Ec2Sdk,
+        clock: Clock,
+        *,
+        calls: Rate = CALLS,
+        give_way: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`give_way` returns when there is time for a page, whose reading keeps the event loop for a tenth of a second."""
         self._sdk = sdk
+        self._give_way = give_way
         self._clock = clock
         self._calls = TokenBucket(calls, clock=clock)
 
@@ -87,6 +96,8 @@ class Ec2Offerings:
     async def _all(self, call: Page, key: str, **parameters: object) -> AsyncIterator[Answer]:
         token = ""
         while True:
+            if self._give_way is not None:
+                await self._give_way()
             await self._calls.take()
             page = await call(**parameters, **({"NextToken": token} if token else {}))
             for entry in page.get(key) or ():

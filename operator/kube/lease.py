@@ -49,15 +49,23 @@ class LeaseHolder:
     """One process's part in the contest for the names of some virtual nodes."""
 
     def __init__(
-        self, client: ApiClient, clock: Clock, *, namespace: str, identity: str, timing: Timing | None = None
+        self,
+        client: ApiClient,
+        clock: Clock,
+        *,
+        namespace: str,
+        identity: str,
+        timing: Timing | None = None,
+        may_renew: Callable[[], bool] = lambda: True,
     ) -> None:
         """`identity` must be this process's alone; one that a process has again after its end (a container that is
-        restarted in its pod) lets it go on at once."""
+        restarted in its pod) lets it go on at once. While `may_renew` is false the Lease is left to run out."""
         self._client = client
         self._clock = clock
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._identity = identity
         self.timing = timing or Timing()
+        self._may_renew = may_renew
         self._seen: dict[str, _Seen] = {}
         self._held: dict[str, Any] | None = None
         self._renewed_at = 0.0
@@ -98,6 +106,10 @@ class LeaseHolder:
             raise RuntimeError("nothing is held")
         failure = "renewals were too slow"
         while self.holding:
+            if not self._may_renew():
+                failure = "the process does not get round to its work"
+                await self._clock.sleep(_TRY_AGAIN_S)
+                continue
             try:
                 async with asyncio.timeout(self._patience_s()):
                     if not await self._write(name, self._held):

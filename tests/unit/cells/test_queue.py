@@ -147,3 +147,21 @@ async def test_stopping_cancels_work_under_way_and_takes_no_more():
     queue.mark("b")
     await settle()
     assert worker.seen == ["a"]
+
+
+async def test_other_work_waits_for_a_quiet_moment_but_not_for_ever():
+    worker, clock = Worker(), ManualClock()
+    worker.gate.clear()
+    async with running(worker, clock) as queue:
+        for i in range(50):
+            queue.mark(f"k{i}")
+        await settle()
+        patient = asyncio.create_task(queue.wait_quiet(at_most_s=60))
+        impatient = asyncio.create_task(queue.wait_quiet(at_most_s=5))
+        await clock.advance(6)
+        assert impatient.done()
+        assert not patient.done()
+        worker.gate.set()
+        await settle()
+        await clock.advance(1)
+        assert patient.done()

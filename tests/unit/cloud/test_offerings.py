@@ -108,3 +108,13 @@ async def test_the_latest_spot_price_of_a_type_in_a_zone_counts() -> None:
     asked = client.asked[0]
     assert asked["StartTime"] == asked["EndTime"] == NOW
     assert asked["ProductDescriptions"] == ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"]
+
+
+async def test_each_page_gives_way_to_more_urgent_work():
+    asked: list[str] = []
+
+    async def give_way() -> None:
+        asked.append("turn")
+
+    await offerings(Pages("InstanceTypes", *[[TYPE]] * 3), give_way=give_way).types()
+    assert asked == ["turn"] * 3
