@@ -35,7 +35,7 @@ class Timing:
     """How long the holder trusts a renewal of its own; less than `duration_s` by more than a pause and a slow request."""
     renew_s: float = 2.0
     retry_s: float = 1.0
-    request_s: float = 2.0
+    request_s: float = 3.0
     """How long one renewal may take before it is sent again."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import asyncssh
 
 
@@ -24,6 +26,8 @@ def normalized(public_key: str) -> str:
     return encoded(load_public(public_key))
 
 
+# A machine that boots is dialled several times a second, each time with the same keys.
+@functools.lru_cache(maxsize=8)
 def load_private(private_key: str) -> asyncssh.SSHKey:
     """Raises InvalidKey."""
     try:
@@ -32,6 +36,7 @@ def load_private(private_key: str) -> asyncssh.SSHKey:
         raise InvalidKey(f"not a private key in OpenSSH's format: {error}") from None
 
 
+@functools.lru_cache(maxsize=4096)
 def load_public(public_key: str) -> asyncssh.SSHKey:
     """Raises InvalidKey."""
     try:

@@ -15,6 +15,7 @@ from kip.tunnel.errors import Unreachable
 HANDSHAKES_AT_ONCE = 32
 # What one event loop can do beside its other work.
 ATTEMPTS_PER_S = 500
+_COUNT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,8 @@ class TunnelPool:
         self._chance = chance
         self._entries: dict[str, _Entry] = {}
         self._closed = False
+        self._dialling = 0
+        self._counted_at = 0.0
 
     def __repr__(self) -> str:
         return f"<TunnelPool {', '.join(f'{number} {state}' for state, number in self.states().items())}>"
@@ -172,8 +175,7 @@ class TunnelPool:
     async def _dial_until_open(self, cell: str, entry: _Entry) -> Tunnel:
         began = self._clock.monotonic()
         while True:
-            dialling = sum(other.tunnel is None for other in self._entries.values())
-            now = pace(self._clock.monotonic() - began, dialling, self._chance())
+            now = pace(self._clock.monotonic() - began, self._count_dialling(), self._chance())
             try:
                 tunnel = await self._attempt(entry.options, now.connect_timeout_s)
             except Unreachable as error:
@@ -187,6 +189,14 @@ class TunnelPool:
                 entry.watch = asyncio.create_task(self._watch(cell, entry, tunnel), name=f"watch {cell}")
                 return tunnel
             await self._clock.sleep(now.delay_s)
+
+    def _count_dialling(self) -> int:
+        """How many cells are being dialled. Counted ten times a second at most: each attempt asks for it."""
+        now = self._clock.monotonic()
+        if not self._dialling or now - self._counted_at > _COUNT_S:
+            self._dialling = sum(entry.tunnel is None for entry in self._entries.values())
+            self._counted_at = now
+        return self._dialling
 
     async def _attempt(self, options: DialOptions, connect_timeout_s: float) -> Tunnel:
         return await self._dial(
