@@ -21,6 +21,11 @@ _ELSEWHERE = {
         "Say which machines the pods of a manifest would get, and why.",
     ),
     "cleanup": ("kip.cleanup.cli", "cleanup", "Remove what is left of an uninstalled Kip."),
+    "doctor": (
+        "kip.doctor.command",
+        "doctor",
+        "Say whether Kip can work here, and what mends what is wrong.",
+    ),
     "efs": ("kip.efs.cli", "efs", "Make, show or remove an EFS volume for the image cache."),
     "iam": ("kip.iam.command", "iam", "Print the IAM policies that Kip's role needs."),
     "image-cache": (

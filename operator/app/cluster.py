@@ -35,8 +35,8 @@ async def learn(client: ApiClient, settings: Settings) -> ClusterFacts:
     return ClusterFacts(
         name=await name_of(client, settings),
         version=version,
-        minor=_minor(version),
-        dns=settings.cluster.dns or await _cluster_dns(client),
+        minor=minor_of(version),
+        dns=await dns_of(client, settings),
         node_ip=str(settings.kubelet.node_ip or _own_address(client.server)),
     )
 
@@ -44,6 +44,11 @@ async def learn(client: ApiClient, settings: Settings) -> ClusterFacts:
 async def name_of(client: ApiClient, settings: Settings) -> str:
     """The cluster's name as it is in tags; raises KubeError."""
     return settings.cluster.name or await _cluster_uid(client)
+
+
+async def dns_of(client: ApiClient, settings: Settings) -> tuple[str, ...]:
+    """Addresses of the cluster's DNS; raises KubeError, CannotStart."""
+    return settings.cluster.dns or await _cluster_dns(client)
 
 
 async def _cluster_uid(client: ApiClient) -> str:
@@ -60,7 +65,8 @@ async def _cluster_dns(client: ApiClient) -> tuple[str, ...]:
     return tuple(ip for ip in service["spec"].get("clusterIPs") or () if ":" not in ip)
 
 
-def _minor(version: str) -> str:
+def minor_of(version: str) -> str:
+    """`1.36` of `v1.36.3`; raises CannotStart."""
     match = re.match(r"v?(\d+\.\d+)", version)
     if match is None:
         raise CannotStart(f"the API server's version {version!r} is not like v1.36.3")

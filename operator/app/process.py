@@ -12,24 +12,23 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import kopf
 import structlog
 
-from kip.app import cluster, keys, ownnode
+from kip.app import cluster, keys
 from kip.app.aws import sdk_settings
 from kip.app.cluster import CannotStart
 from kip.app.ending import Ending
 from kip.app.location import locate
 from kip.app.serving import NodeServing, Surroundings
 from kip.app.turns import CannotLetGo, Current, serve_in_turns
-from kip.cloud import metadata, pricing
+from kip.app.whereabouts import here
+from kip.cloud import pricing
 from kip.cloud.base import Marketplace
-from kip.cloud.metadata import Whereabouts
 from kip.cloud.metering import AwsMarketplace
-from kip.cloud.sdk import Session, filters, open_ec2
+from kip.cloud.sdk import Session
 from kip.config import Aws, Settings
 from kip.kube.client import ApiClient, not_strict
 from kip.kube.leasethread import lease_thread
@@ -110,7 +109,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             lambda: keys.load(client, settings.cluster.namespace, clock), clock, what="the operator's keys"
         )
         aws = settings.cloud.aws
-        location = await locate(aws, lambda: _here(aws, client, clock))
+        location = await locate(aws, lambda: here(aws, client, clock))
         metrics = Metrics()
         session = Session(
             sdk_settings(aws, location.region),
@@ -154,19 +153,6 @@ async def _marketplace(
     )
     stack.callback(registering.cancel)
     return market
-
-
-async def _here(aws: Aws, client: ApiClient, clock: Clock) -> Whereabouts | None:
-    """Where this process runs, by whoever knows it."""
-
-    async def describe(region: str, instance_id: str) -> Mapping[str, Any] | None:
-        async with open_ec2(sdk_settings(aws, region)) as ec2:
-            return next(iter(await ec2.describe_instances(filters({"instance-id": instance_id}))), None)
-
-    async def by_node() -> Whereabouts | None:
-        return await ownnode.whereabouts(client, os.environ.get("NODE_NAME"), describe, region=aws.region)
-
-    return await metadata.whereabouts() or await when_available(by_node, clock, what="the node Kip runs on")
 
 
 def _identity(environ: Mapping[str, str]) -> str:

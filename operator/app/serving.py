@@ -20,6 +20,7 @@ from kip.app.journals import CellJournals
 from kip.app.keys import OperatorKeys
 from kip.app.location import Location
 from kip.app.sightings import Observer
+from kip.app.site import site_options
 from kip.app.tunnels import SshTunnels
 from kip.app.userdata import cell_user_data
 from kip.cellapi.identity import CellIdentity
@@ -45,14 +46,14 @@ from kip.cells.routes import Routes
 from kip.cells.serve import Serve
 from kip.cells.services import ServiceRules
 from kip.cells.settings import CellSettings
-from kip.cells.site import SiteOptions, Sites, Variant
+from kip.cells.site import Sites, Variant
 from kip.cells.spending import Spending
 from kip.cells.stages import Tools
 from kip.cells.tagger import Tagger
 from kip.cells.tags import PodTags
 from kip.cells.terminate import Terminate
 from kip.cloud import instance_data
-from kip.cloud.base import ImageSpec, Marketplace, PriceList
+from kip.cloud.base import Marketplace, PriceList
 from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.images import Ec2Images
 from kip.cloud.network import Ec2Network
@@ -60,7 +61,7 @@ from kip.cloud.offerings import Ec2Offerings
 from kip.cloud.routes import Ec2Routes
 from kip.cloud.sdk import Ec2Sdk
 from kip.cloud.unavailable import UnavailableOfferings
-from kip.config import BootImageSpec, Settings
+from kip.config import Settings
 from kip.handlers.runner import Watches
 from kip.kube.client import ApiClient
 from kip.kube.errors import KubeError
@@ -455,20 +456,16 @@ class NodeServing:
         )
 
     def _make_sites(self) -> Sites:
-        around, cells = self._around, self._around.settings.cells
+        around = self._around
         return Sites(
             self._network,
             Ec2Images(around.ec2),
             around.clock,
-            SiteOptions(
+            site_options(
+                around.settings,
+                around.location,
                 cluster=around.cluster.name,
                 kubernetes_minor=around.cluster.minor,
-                subnet_ids=around.location.subnet_ids,
-                subnet_tags=around.location.subnet_tags,
-                vpc_id=around.location.vpc_id,
-                image=_image_spec(cells.boot_image_spec),
-                extra_security_groups=cells.extra_security_groups,
-                extra_cidrs=tuple(str(cidr) for cidr in cells.extra_cidrs),
             ),
             user_data=self._user_data,
         )
@@ -556,15 +553,3 @@ def _oldest_s(cells: Iterable[Cell], now: datetime) -> dict[Phase, float]:
         age_s = max(0.0, (now - cell.changed_at).total_seconds())
         oldest[cell.phase] = max(age_s, oldest.get(cell.phase, 0.0))
     return oldest
-
-
-def _image_spec(given: BootImageSpec) -> ImageSpec | None:
-    """The configured image; None leaves it to Kip."""
-    if not given.given:
-        return None
-    return ImageSpec(
-        ids=given.image_ids,
-        owners=given.owners,
-        executable_users=given.executable_users,
-        filters=given.filters,
-    )

@@ -163,7 +163,7 @@ class Sites:
         return found
 
     async def _find(self) -> Site:
-        subnets = await self._subnets()
+        subnets = await find_subnets(self._network, self._options)
         vpc_id = subnets[0].vpc_id
         cidrs = await self._network.vpc_cidrs(vpc_id)
         # Not remembered: somebody may have deleted it, or taken a rule away.
@@ -174,24 +174,31 @@ class Sites:
         user_data = {variant: self._user_data(cidrs, variant) for variant in VARIANTS}
         return Site(subnets, groups, cidrs, user_data)
 
-    async def _subnets(self) -> tuple[Subnet, ...]:
-        options = self._options
-        if options.subnet_ids:
-            found = [await self._network.subnet(subnet_id) for subnet_id in options.subnet_ids]
-        else:
-            found = await self._network.subnets(vpc_id=options.vpc_id, tags=options.subnet_tags)
-        if not found:
-            raise NotFound(_no_subnets(options))
-        if len({subnet.vpc_id for subnet in found}) > 1:
-            by = "subnetTags (set vpcID too)" if options.subnet_tags else "subnetID"
-            where = ", ".join(f"{subnet.id} in {subnet.vpc_id}" for subnet in found)
-            raise InvalidRequest(f"cloud.aws.{by}: all subnets must be in one VPC, and found were {where}")
-        if options.vpc_id not in (None, "default", found[0].vpc_id):
-            raise InvalidRequest(
-                f"cloud.aws.subnetID {', '.join(s.id for s in found)} is in {found[0].vpc_id}, "
-                f"cloud.aws.vpcID says {options.vpc_id}: set one of them only, or both to the same"
-            )
-        return tuple(found)
+
+async def find_subnets(network: Network, options: SiteOptions) -> tuple[Subnet, ...]:
+    """The subnets that are configured, at least one and all in one VPC.
+
+    Raises:
+        NotFound: there is none, or not the one that is named.
+        InvalidRequest: they are in several VPCs, or in another than is configured.
+        CloudError.
+    """
+    if options.subnet_ids:
+        found = [await network.subnet(subnet_id) for subnet_id in options.subnet_ids]
+    else:
+        found = await network.subnets(vpc_id=options.vpc_id, tags=options.subnet_tags)
+    if not found:
+        raise NotFound(_no_subnets(options))
+    if len({subnet.vpc_id for subnet in found}) > 1:
+        by = "subnetTags (set vpcID too)" if options.subnet_tags else "subnetID"
+        where = ", ".join(f"{subnet.id} in {subnet.vpc_id}" for subnet in found)
+        raise InvalidRequest(f"cloud.aws.{by}: all subnets must be in one VPC, and found were {where}")
+    if options.vpc_id not in (None, "default", found[0].vpc_id):
+        raise InvalidRequest(
+            f"cloud.aws.subnetID {', '.join(s.id for s in found)} is in {found[0].vpc_id}, "
+            f"cloud.aws.vpcID says {options.vpc_id}: set one of them only, or both to the same"
+        )
+    return tuple(found)
 
 
 def _no_subnets(options: SiteOptions) -> str:

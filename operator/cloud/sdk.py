@@ -113,6 +113,11 @@ class Ec2Sdk(_Sdk):
         """
         return Ec2Sdk(self._client, self._observe, may_write)
 
+    @property
+    def endpoint_url(self) -> str:
+        """Where the calls go."""
+        return str(self._client.meta.endpoint_url)
+
     async def run_instances(self, **params: Any) -> Answer:
         self._check("RunInstances")
         return await self._call("RunInstances", self._client.run_instances(**params))
@@ -364,11 +369,7 @@ class Session:
         Where `SdkSettings.endpoint_url` is a private endpoint of EC2 in AWS, it has no EFS behind it: then this is AWS's
         own for the region, or what AWS_ENDPOINT_URL_EFS says. An endpoint that is not AWS's stands for all of AWS.
         """
-        settings = self._settings
-        where: dict[str, Any] = {}
-        if settings.endpoint_url and not _of_aws(settings.endpoint_url):
-            where = {"endpoint_url": settings.endpoint_url, "verify": settings.verify_tls}
-        async with self._client("efs", **where) as client:
+        async with self._client("efs", **self._beside_ec2()) as client:
             yield EfsSdk(client, self._observe)
 
     @asynccontextmanager
@@ -388,8 +389,15 @@ class Session:
             yield MeteringSdk(client, self._observe)
 
     def account(self) -> AccountSdk:
-        """Other services than EC2, each at its usual endpoint or that of `AWS_ENDPOINT_URL_…`; raises as `ec2`."""
-        return AccountSdk(self._client, self._observe)
+        """STS, IAM and Service Quotas, each where `efs` would look for it; their calls also raise as `ec2`."""
+        return AccountSdk(lambda service: self._client(service, **self._beside_ec2()), self._observe)
+
+    def _beside_ec2(self) -> dict[str, Any]:
+        """Where the services are that a private endpoint of EC2 does not stand for."""
+        settings = self._settings
+        if settings.endpoint_url and not _of_aws(settings.endpoint_url):
+            return {"endpoint_url": settings.endpoint_url, "verify": settings.verify_tls}
+        return {}
 
     async def credentials(self) -> str:
         """Where the credentials are from, in botocore's words, like `assume-role-with-web-identity`.

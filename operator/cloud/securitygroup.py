@@ -104,6 +104,23 @@ def security_group_name(cluster: str) -> str:
     return f"kip-{cluster}-cells"
 
 
+def creation(cluster: str, vpc_id: str) -> Answer:
+    """The parameters of the call that makes the group, with the tags by which it is found again."""
+    name = security_group_name(cluster)
+    tags = {names.TAG_NAME: name, names.TAG_CLUSTER: cluster, names.TAG_PURPOSE: _CELLS}
+    return {
+        "GroupName": name,
+        "Description": f"Cells of the Kip cluster {cluster}",
+        "VpcId": vpc_id,
+        "TagSpecifications": [
+            {
+                "ResourceType": "security-group",
+                "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+            }
+        ],
+    }
+
+
 class CellSecurityGroups:
     """The group, by the calls of EC2."""
 
@@ -115,7 +132,7 @@ class CellSecurityGroups:
         """Id of the group, made when it is missing, with the rules for these ranges; raises CloudError."""
         for tries_left in reversed(range(_TRIES)):
             try:
-                group = await self._find(cluster, vpc_id) or await self._create(cluster, vpc_id)
+                group = await self.find(cluster, vpc_id) or await self._create(cluster, vpc_id)
                 await self._reconcile(group, cidrs)
             except CloudError as error:
                 if error.code not in _RACES_LOST or not tries_left:
@@ -141,8 +158,11 @@ class CellSecurityGroups:
         except NotFound:
             pass
 
-    async def _find(self, cluster: str, vpc_id: str) -> Answer | None:
-        """By its tags; else by its name, which is the cluster's too: its tags may have been taken away."""
+    async def find(self, cluster: str, vpc_id: str) -> Answer | None:
+        """The group as EC2 describes it; None when there is none, raises CloudError.
+
+        By its tags; else by its name, which is the cluster's too: its tags may have been taken away.
+        """
         name, place = security_group_name(cluster), {"vpc-id": vpc_id}
         tagged = await self._sdk.describe_security_groups(filters(place, {names.TAG_CLUSTER: cluster}))
         found = _of_cells(tagged, name) or await self._sdk.describe_security_groups(
@@ -151,19 +171,7 @@ class CellSecurityGroups:
         return found[0] if found else None
 
     async def _create(self, cluster: str, vpc_id: str) -> Answer:
-        name = security_group_name(cluster)
-        tags = {names.TAG_NAME: name, names.TAG_CLUSTER: cluster, names.TAG_PURPOSE: _CELLS}
-        return await self._sdk.create_security_group(
-            GroupName=name,
-            Description=f"Cells of the Kip cluster {cluster}",
-            VpcId=vpc_id,
-            TagSpecifications=[
-                {
-                    "ResourceType": "security-group",
-                    "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
-                }
-            ],
-        )
+        return await self._sdk.create_security_group(**creation(cluster, vpc_id))
 
     async def _reconcile(self, group: Answer, cidrs: Collection[str]) -> None:
         todo = changes(rules_of(group), cidrs)

@@ -39,7 +39,7 @@ def provider(tmp_path):
 def test_help_names_every_command_without_loading_the_local_world(invoke):
     result = invoke("--help")
     assert result.exit_code == 0
-    for command in ("run", "choose", "cleanup", "config", "iam", "local", "logs", "top"):
+    for command in ("run", "choose", "cleanup", "config", "doctor", "iam", "local", "logs", "top"):
         assert f"  {command}" in result.output
     loaded = "import sys; from kip import cli; print([m for m in ('moto', 'kopf', 'aioboto3') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)

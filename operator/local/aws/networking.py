@@ -68,6 +68,7 @@ class NetworkCalls(EC2Response):
 
     def delete_security_group(self) -> ActionResult:
         group_id = self._get_param("GroupId")
+        self.error_on_dryrun()
         used = {group.id for eni in self.ec2_backend.enis.values() for group in eni.group_set}
         named = {
             rule.source_group.get("GroupId")

@@ -1,0 +1,1 @@
+"""`kip doctor`: whether an installation can work, and what would mend it."""

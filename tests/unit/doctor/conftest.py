@@ -1,0 +1,8 @@
+"""The healthy installation that tests break."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "doubles"))
