@@ -61,9 +61,12 @@ class Listing:
         directories: dict[bytes, Attributes] = {}
         links: dict[bytes, bytes] = {}
         whiteouts: list[bytes] = []
+        unpacking = zlib.decompressobj()  # zlib.decompress refuses what follows
         try:
-            # decompressobj, since decompress refuses what follows
-            for line in zlib.decompressobj().decompress(content).decode().splitlines():
+            text = unpacking.decompress(content).decode()
+            if not unpacking.eof:
+                raise ValueError("it ends early")
+            for line in text.splitlines():
                 kind, path, *rest = json.loads(line)
                 if kind == "d":
                     mode, uid, gid, mtime, xattrs = rest

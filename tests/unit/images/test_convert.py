@@ -435,3 +435,47 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+@as_root
+@pytest.mark.parametrize("length", [1, 4, 8])
+async def test_the_top_is_roots_though_its_inode_is_in_two_blocks(
+    volume: Volume, tmp_path: Path, length: int
+) -> None:
+    # 255 inodes of 32 bytes and one of 24 and the target's length; a block has 8192.
+    trailer = await convert(volume, tar_of(*(file(f"f{n}") for n in range(255)), symlink("s", "t" * length)))
+    with mounted(path_of(volume, trailer), tmp_path / "mounted") as found:
+        top = found.stat()
+        assert (top.st_mode & 0o7777, top.st_uid, top.st_gid, top.st_mtime) == (0o755, 0, 0, 0)
+        assert len([*found.iterdir()]) == 256
+
+
+@as_root
+async def test_no_rights_are_needed(volume: Volume, tmp_path: Path, project: Path) -> None:
+    """What root's devices, owners and attributes need is written down, not made."""
+    (tmp_path / "layer.tar").write_bytes(tar := tar_of(*USUAL))
+    volume.root.chmod(0o777)
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(above.stat().st_mode | 0o711)
+    # Only then, since the project's own files may be for root alone.
+    program = KILLED.replace(
+        "asyncio.run", "os.setgroups([]); os.setgid(65534); os.setuid(65534); asyncio.run"
+    )
+    command = (sys.executable, "-c", f"import os{program}", volume.root, tmp_path / "layer.tar")
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": f"{project / 'src'}:{project}"})
+    unpack(tar, tmp_path / "unpacked")
+    with mounted(volume.root / layout.layer_path(sha256(tar)), tmp_path / "mounted") as found:
+        assert contents(found, times=False) == contents(tmp_path / "unpacked", times=False)
+        assert (found.stat().st_uid, found.stat().st_gid) == (0, 0)
+
+
+async def test_the_event_loop_goes_on_meanwhile(volume: Volume) -> None:
+    tar = tar_of(*(file(f"d{n % 100}/f{n}", b"x" * 100) for n in range(5_000)))
+    converting = asyncio.create_task(convert(volume, tar))
+    loop, longest = asyncio.get_running_loop(), 0.0
+    while not converting.done():
+        before = loop.time()
+        await asyncio.sleep(0.001)
+        longest = max(longest, loop.time() - before)
+    await converting
+    assert longest < 0.5, "none of the work is in the event loop"
