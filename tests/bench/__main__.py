@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from tests.bench import computing, crowd, footprint, launches, machine, report, starts
+from tests.bench import computing, conversion, crowd, footprint, launches, machine, report, starts
 from tests.bench.lab import Lab, NothingSeen, lab
 from tests.bench.report import Results
 
@@ -55,6 +55,7 @@ async def _measure(
     before = await machine.busy_processors()
     _tell("what is computed")
     selection, rules = computing.selection(2000), computing.rules(2000)
+    conversions = await asyncio.to_thread(conversion.measure)
     async with lab(name) as world:
         looks = []
 
@@ -87,6 +88,7 @@ async def _measure(
         footprints=looks,
         selection=selection,
         rules=rules,
+        conversions=conversions,
     )
 
 

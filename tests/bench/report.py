@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.bench.computing import Rules, Selection
+from tests.bench.conversion import Conversion
 from tests.bench.crowd import Crowd
 from tests.bench.footprint import Footprint
 from tests.bench.launches import Launches
@@ -34,6 +35,7 @@ class Results:
     footprints: Sequence[Footprint]
     selection: Selection
     rules: Rules
+    conversions: Sequence[Conversion]
 
 
 def markdown(results: Results) -> str:
@@ -45,7 +47,7 @@ def markdown(results: Results) -> str:
             *_crowd(results.crowd),
             *_starts(results.single, results.together),
             *_footprints(results.footprints),
-            *_computing(results.selection, results.rules),
+            *_computing(results.selection, results.rules, results.conversions),
             *_method(results),
         )
     )
@@ -178,7 +180,7 @@ def _footprints(found: Sequence[Footprint]) -> Iterable[str]:
     )
 
 
-def _computing(selection: Selection, rules: Rules) -> Iterable[str]:
+def _computing(selection: Selection, rules: Rules, conversions: Sequence[Conversion]) -> Iterable[str]:
     p50, p99 = percentile(selection.each_ms, 50), percentile(selection.each_ms, 99)
     load = "not possible here" if rules.load_ms is None else _ms(rules.load_ms)
     yield "## Computing"
@@ -197,6 +199,14 @@ def _computing(selection: Selection, rules: Rules) -> Iterable[str]:
             (
                 f"one of them changed: objects → text for a cell ({rules.change_bytes} bytes)",
                 _ms(rules.change_ms),
+            ),
+            *(
+                (
+                    f"a layer of {each.files} files, {each.tar_bytes / 1e6:.0f} MB, gzip → file of the image cache "
+                    f"({each.file_bytes / 1e6:.0f} MB), for each second of a processor",
+                    f"{each.mb_per_cpu_s:.0f} MB",
+                )
+                for each in conversions
             ),
         ),
     )
