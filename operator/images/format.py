@@ -110,6 +110,11 @@ class Trailer:
         """Size of the whole file."""
         return self.data_bytes + self.tree_bytes + self.listing_bytes + BLOCK
 
+    def serves(self, diff_id: str, chain_id: str) -> bool:
+        """Whether the file is right for that layer in that place. The lowest layer's ChainID is its diffID, so a file with a
+        layer's diffID for a name may depend on having nothing below it."""
+        return self.diff_id == diff_id and self.chain_id in ("", chain_id)
+
     def to_bytes(self) -> bytes:
         """One block: a line of JSON, filled up with spaces."""
         fields = {

@@ -34,7 +34,7 @@ class LayerProgress:
 
     layer: Layer
     come_bytes: int
-    """Of `layer.blob_bytes`; the last one is told when the layer's file is complete."""
+    """Of `layer.blob_bytes`; the last one is told when the layer's file is complete. A layer that has to be read twice begins anew."""
 
 
 Progress = Callable[[LayerProgress], None]
@@ -181,7 +181,7 @@ class ImageCache:
         """The file that serves the layer at that place. One that depends on what is below serves there alone."""
         for file_id in dict.fromkeys((layer.diff_id, chain_id)):
             found = await self._volume.renew_layer(file_id)
-            if found and found.diff_id == layer.diff_id and found.chain_id in ("", chain_id):
+            if found and found.serves(layer.diff_id, chain_id):
                 return found
         return None
 

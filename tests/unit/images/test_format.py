@@ -86,6 +86,12 @@ def test_a_layer_that_depends_on_those_below_is_named_by_its_chain() -> None:
     chain_id = layout.chain_ids([A, B])[1]
     found = replace(TRAILER, diff_id=B, listing_bytes=BLOCK, chain_id=chain_id)
     assert Trailer.parse(found.to_bytes(), file_bytes=6 * BLOCK, file_id=chain_id) == found
+    assert found.serves(B, chain_id)
+    assert not found.serves(B, B)
+    assert not found.serves(A, chain_id)
+    assert TRAILER.serves(A, A)
+    assert TRAILER.serves(A, chain_id)
+    assert not replace(TRAILER, chain_id=A).serves(A, chain_id)
     below, above = image().layers
     layered = replace(image(), layers=(below, replace(above, chain_id=chain_id)))
     assert Image.parse(layered.to_bytes(), digest=image().digest).layers[1].file_id == chain_id
