@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ from kip.config import Settings
 from kip.handlers.runner import Watches
 from kip.kube.client import ApiClient
 from kip.kube.errors import KubeError
-from kip.kube.events import EventRecorder
+from kip.kube.events import EventRecorder, Limit
 from kip.kube.fence import FencedClient
 from kip.kube.informer import Informer
 from kip.kube.store import PodStore
@@ -83,6 +84,7 @@ from kip.model.cell import Cell, Phase
 from kip.model.clock import Clock
 from kip.model.quantity import whole
 from kip.node.cloudhealth import CloudHealth
+from kip.node.events import NodeEvents
 from kip.node.keeper import NodeKeeper
 from kip.node.object import Health, NodeOptions
 from kip.observe.metrics import Metrics, Snapshot
@@ -96,6 +98,8 @@ _GIVE_WAY_S = 30.0  # for each of some 80 pages
 
 # For the first list of what all cells share; an API server that is up answers within a second.
 _FIRST_LISTS_S = 60.0
+# They repeat what the pods' events say, for those who look at Cells: of a thousand at once not all are wanted.
+_CELL_EVENTS = Limit(burst=100, per_second=2.0)
 # A Lease that is lost can be taken three seconds later (kip.kube.lease.Timing).
 _CLOSE_S = 2.4
 
@@ -150,6 +154,8 @@ class NodeServing:
         )
         self._health = CloudHealth(self._network, clock, changed=self._poke_node)
         self._keeper = NodeKeeper(client, clock, self._node_options(), health=self._node_health)
+        self._events = EventRecorder(client, clock, component="kip", host=node_name)
+        self._node_events = NodeEvents(self._events, lambda: self._keeper.node)
         self._pool = TunnelPool(on_lost=lambda cell, why: log.info("connection lost", cell=cell, reason=why))
         self._api = CellApi(
             upstream=client,
@@ -240,7 +246,7 @@ class NodeServing:
 
     async def run(self) -> None:
         """Serve until cancelled. Raises KubeError, CloudError or OSError if serving cannot begin."""
-        clock = self._around.clock
+        around, clock = self._around, self._around.clock
         async with asyncio.TaskGroup() as group:
             for informer in self._informers.values():
                 group.create_task(informer.run(), name="informer")
@@ -249,6 +255,7 @@ class NodeServing:
             await self._kubelet.start()
             group.create_task(self._serve_certificate(), name="serving certificate")
             await when_available(self._observer.resync, clock, what="the node's pods and cells")
+            self._background(self._node_events.served_by(around.identity, version("kip-operator")))
             log.info("serving", node=self._node_name, pods=len(self._pods), cells=len(self._cells.all()))
             for name, work in self._loops().items():
                 group.create_task(work, name=name)
@@ -375,6 +382,7 @@ class NodeServing:
 
     def _poke_node(self) -> None:
         self._keeper.poke()
+        self._background(self._node_events.health_is(self._health.health))
 
     def _node_health(self) -> Health:
         """What the node says of itself, told to Prometheus as well."""
@@ -421,7 +429,9 @@ class NodeServing:
 
     def _lifecycle(self) -> Lifecycle:
         around, cells = self._around, self._around.settings.cells
-        events = EventRecorder(self._client, around.clock, component="kip", host=self._node_name)
+        cell_events = EventRecorder(
+            self._client, around.clock, component="kip", host=self._node_name, limit=_CELL_EVENTS
+        )
         tools = Tools(
             settings=CellSettings(
                 node_name=self._node_name,
@@ -433,7 +443,14 @@ class NodeServing:
             cells=self._cells,
             fleet=self._fleet,
             links=self._links,
-            report=Reporter(self._client, events, around.clock, seen=self._pods.put),
+            report=Reporter(
+                self._client,
+                self._events,
+                around.clock,
+                seen=self._pods.put,
+                cell_of=self._cells.get,
+                cell_events=cell_events,
+            ),
             rests=Rests(around.clock),
             clock=around.clock,
             observe=around.metrics.pod_reached,

@@ -201,14 +201,14 @@ class Launch:
             pod_ip=instance.pod_ip,
             price=self._planner.price(instance.instance_type, instance.zone, instance.launch_type),
         )
-        cell = cell.set(LAUNCHED, "True", "Launched", f"EC2 instance {instance.id}", now=now)
+        what = f"{instance.launch_type} instance {instance.id} ({instance.instance_type}, {instance.zone})"
+        price = f", ${cell.price} an hour" if cell.price else ""
+        told = "; ".join(filter(None, (f"launched {what}{price}", why)))
+        cell = cell.set(LAUNCHED, "True", "Launched", told, now=now)
         cell = await tools.cells.save(cell)
         tools.observe("launched", since_created_s(pod, tools.clock))
         tools.count_launch(result="ok")
         await tools.report.solved(pod)
-        what = f"{instance.launch_type} instance {instance.id} ({instance.instance_type}, {instance.zone})"
-        price = f", ${cell.price} an hour" if cell.price else ""
-        told = "; ".join(filter(None, (f"launched {what}{price}", why)))
         await tools.report.progress(pod, "CellLaunched", told)
         return cell, DONE
 

@@ -1,4 +1,4 @@
-"""Telling people: events on the pod, and a reason in its status while no kubelet is there to write one."""
+"""Telling people: events on the pod and its Cell, and a reason in its status while no kubelet is there to write one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import structlog
 from kip.kube.client import ApiClient
 from kip.kube.errors import Conflict, KubeError, NotFound
 from kip.kube.events import EventRecorder
+from kip.model.cell import Cell
 from kip.model.clock import Clock, to_rfc3339
+from kip.model.names import GROUP, VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +31,16 @@ class Reporter:
         clock: Clock,
         *,
         seen: Callable[[dict[str, Any]], object] = lambda pod: None,
+        cell_of: Callable[[str], Cell | None] = lambda pod_uid: None,
+        cell_events: EventRecorder | None = None,
     ) -> None:
-        """`seen` gets each pod as it is after a write: whoever decides next must not decide on what was before."""
+        """`seen` gets each pod as it is after a write: whoever decides next must not decide on what was before.
+
+        `cell_events` writes what is wrong with the pod to its Cell too (`cell_of`); not what goes well, which the Cell's
+        conditions tell.
+        """
+        self._cell_of = cell_of
+        self._cell_events = cell_events
         self._client = client
         self._events = events
         self._clock = clock
@@ -42,7 +52,7 @@ class Reporter:
 
     async def problem(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
         """What keeps the pod from starting: a warning event, and `status.reason` (kubectl's STATUS column)."""
-        await self._events.tell(pod, "Warning", reason, message)
+        await self._warn(pod, reason, message)
         status = pod.get("status") or {}
         if status.get("reason") == reason and status.get("message") == message:
             return
@@ -50,7 +60,24 @@ class Reporter:
 
     async def warning(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
         """Something a person should know of a pod that a kubelet already reports on."""
+        await self._warn(pod, reason, message)
+
+    async def cell_warning(self, cell: Cell, reason: str, message: str) -> None:
+        """Something that a person should know of a machine, also when its pod is gone."""
+        if self._cell_events is None:
+            return
+        about = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "Cell",
+            "metadata": {"name": cell.name, "uid": cell.uid},
+        }
+        await self._cell_events.tell(about, "Warning", reason, message)
+
+    async def _warn(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
         await self._events.tell(pod, "Warning", reason, message)
+        cell = self._cell_of(pod["metadata"]["uid"])
+        if cell is not None:
+            await self.cell_warning(cell, reason, message)
 
     async def solved(self, pod: Mapping[str, Any]) -> None:
         """Take back the reason that `problem` wrote; the kubelet writes the status from now on."""
@@ -63,7 +90,7 @@ class Reporter:
 
         Raises KubeError: a pod that looked alive without a machine would never be replaced.
         """
-        await self._events.tell(pod, "Warning", reason, message)
+        await self._warn(pod, reason, message)
         now = to_rfc3339(self._clock.now())
         disruption = {
             "type": _DISRUPTION,

@@ -54,6 +54,7 @@ class Terminate:
             # Only this Cell knows that they are Kip's.
             message = f"the instance has ended, routes that led to it are left: {trouble}"
             log.warning("cell kept for its routes", cell=cell.name, error=trouble)
+            await tools.report.cell_warning(cell, "RoutesLeft", message)
             cell = cell.set(TERMINATED, "Unknown", "RoutesLeft", message, now=tools.clock.now())
             return cell, Wait(_ROUTES_AGAIN_S, "RoutesLeft")
         await tools.cells.release(cell)
@@ -92,6 +93,8 @@ class Terminate:
         log.warning("cell not ended", cell=cell.name, error=str(error), retry_s=delay_s)
         if pod is not None:
             await self._tools.report.warning(pod, error.reason, message)
+        else:
+            await self._tools.report.cell_warning(cell, error.reason, message)
         now = self._tools.clock.now()
         return cell.set(TERMINATED, "Unknown", error.reason, message, now=now), Wait(delay_s, error.reason)
 

@@ -1,9 +1,10 @@
-"""Events on pods: what `kubectl describe pod` tells its user."""
+"""Events: what `kubectl describe` tells people of a pod, a Cell or the Node."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -25,11 +26,46 @@ _REASON_LIMIT = 128
 _NAME_LIMIT = 200
 
 
-class EventRecorder:
-    """Writes events; never fails its caller, never tells the same twice in ten minutes."""
+@dataclass(frozen=True)
+class Limit:
+    """So many at once, and after that so many a second."""
 
-    def __init__(self, client: ApiClient, clock: Clock, *, component: str, host: str) -> None:
+    burst: int
+    per_second: float
+
+
+# client-go's limit for what one component tells of one object (EventSourceObjectSpamFilter).
+PER_OBJECT = Limit(burst=25, per_second=1 / 300)
+
+
+class _Tokens:
+    """What is left of a limit."""
+
+    def __init__(self, limit: Limit, now: float) -> None:
+        self._limit = limit
+        self._left = float(limit.burst)
+        self._counted_at = now
+
+    def take(self, now: float) -> bool:
+        passed = now - self._counted_at
+        self._left = min(float(self._limit.burst), self._left + passed * self._limit.per_second)
+        self._counted_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class EventRecorder:
+    """Writes events; never fails its caller, never tells the same twice in ten minutes, nor too much of one object."""
+
+    def __init__(
+        self, client: ApiClient, clock: Clock, *, component: str, host: str, limit: Limit | None = None
+    ) -> None:
+        """`limit` is for all objects together: for events that may be left out when there are many."""
         self._client = client
+        self._all = _Tokens(limit, clock.monotonic()) if limit is not None else None
+        self._of: OrderedDict[str, _Tokens] = OrderedDict()
         self._clock = clock
         self._source = {"component": component, "host": host}
         self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
@@ -44,6 +80,10 @@ class EventRecorder:
         """Record an event about an object (its `kind` and `apiVersion` default to a Pod's)."""
         metadata = about["metadata"]
         if self._just_told(metadata["uid"], reason, message):
+            return
+        if not self._within_limits(metadata["uid"]):
+            self._told.pop((metadata["uid"], reason, message), None)
+            log.debug("event left out: too many", reason=reason, object=metadata["name"])
             return
         now = to_rfc3339(self._clock.now())
         namespace = metadata.get("namespace", "default")
@@ -74,6 +114,14 @@ class EventRecorder:
             # It was not told after all.
             self._told.pop((metadata["uid"], reason, message), None)
             log.warning("event not recorded", reason=reason, object=metadata["name"], error=str(error))
+
+    def _within_limits(self, uid: str) -> bool:
+        now = self._clock.monotonic()
+        of_object = self._of.setdefault(uid, _Tokens(PER_OBJECT, now))
+        self._of.move_to_end(uid)
+        if len(self._of) > _REMEMBERED:
+            self._of.popitem(last=False)
+        return of_object.take(now) and (self._all is None or self._all.take(now))
 
     def _just_told(self, uid: str, reason: str, message: str) -> bool:
         key, now = (uid, reason, message), self._clock.monotonic()

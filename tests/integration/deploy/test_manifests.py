@@ -234,6 +234,25 @@ def test_cells_are_listed_with_what_people_look_for(kubectl: Kubectl, cell: str)
     ]  # fmt: skip
 
 
+def test_the_wide_list_tells_where_at_which_price_and_why(kubectl: Kubectl, cell: str) -> None:
+    launched = {
+        "type": "Launched",
+        "status": "True",
+        "reason": "Launched",
+        "message": "the only one that fits",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    status = {"zone": "us-east-1a", "pricePerHour": "0.0104", "conditions": [launched]}
+    patch = json.dumps({"status": status})
+    patched = kubectl("patch", "cell", cell, "--subresource=status", "--type=merge", "-p", patch)
+    assert patched.returncode == 0, patched.stderr
+    head, row = kubectl("get", "cells", cell, "-o", "wide").stdout.splitlines()
+    assert head.split()[-5:] == ["IP", "ZONE", "PRICE", "AGE", "LAUNCH-REASON"]
+    assert row.endswith("the only one that fits")
+    assert row.split()[-7] == "0.0104"
+    assert "us-east-1a" in row
+
+
 def test_everything_that_the_operator_knows_of_a_cell_is_kept(kubectl: Kubectl, cell: str) -> None:
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     found = Cell.from_object(json.loads(kubectl("get", "cell", cell, "-o", "json").stdout))

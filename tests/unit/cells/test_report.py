@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from kip.cells.report import Reporter
+from kip.cells.repository import CELLS_PATH
 from kip.kube.errors import Unavailable
 from kip.kube.events import EventRecorder
 from kip.kube.fake import FakeApi
+from kip.model.cell import Cell, new_cell_object
 from kip.model.clock import ManualClock
 
 PODS = "/api/v1/namespaces/shop/pods"
@@ -111,3 +113,36 @@ async def test_the_end_of_a_pod_is_confirmed_for_exactly_that_pod(world):
     world.api.away = True
     with pytest.raises(Unavailable):
         await world.report.remove(successor)
+
+
+async def test_what_is_wrong_is_told_of_the_cell_too_and_what_goes_well_is_not():
+    clock = ManualClock()
+    api = FakeApi(clock=clock)
+    pod = await api.create(PODS, {"metadata": {"name": "web"}, "spec": {"nodeName": "n"}})
+    cell = Cell.from_object(await api.create(CELLS_PATH, new_cell_object(pod)))
+    report = Reporter(
+        api,
+        EventRecorder(api, clock, component="kip", host="n"),
+        clock,
+        cell_of={pod["metadata"]["uid"]: cell}.get,
+        cell_events=EventRecorder(api, clock, component="kip", host="n"),
+    )
+    await report.progress(pod, "CellLaunched", "i-1")
+    await report.problem(pod, "BootFailed", "no host key")
+    await report.cell_warning(cell, "RoutesLeft", "one is left")
+    told = [(e["involvedObject"]["kind"], e["reason"]) for e in api.all("events")]
+    assert told == [
+        ("Pod", "CellLaunched"),
+        ("Pod", "BootFailed"),
+        ("Cell", "BootFailed"),
+        ("Cell", "RoutesLeft"),
+    ]
+    of_cell = api.all("events")[-1]
+    assert of_cell["involvedObject"] == {
+        "apiVersion": "kip.elotl.co/v1beta1",
+        "kind": "Cell",
+        "name": cell.name,
+        "namespace": "",
+        "uid": cell.uid,
+    }
+    assert of_cell["metadata"]["namespace"] == "default", "events about what has no namespace are there"

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kip.kube.events import EventRecorder
+from kip.kube.events import EventRecorder, Limit
 from kip.kube.fake import FakeApi
 from kip.model.clock import ManualClock
 
@@ -87,3 +87,29 @@ async def test_what_was_told_does_not_pile_up(recorder):
     for number in range(5000):
         await recorder.tell(POD, "Normal", "CellLaunched", f"i-{number}")
     assert len(recorder._told) <= 4096
+
+
+async def test_of_one_object_no_more_is_told_than_people_can_read(api, recorder, clock):
+    for number in range(100):
+        await recorder.tell(POD, "Warning", "NoInstanceFits", f"too big, {number}")
+    assert len(api.all("events")) == 25
+    await recorder.tell(
+        {"metadata": {**POD["metadata"], "uid": "u-2"}}, "Warning", "NoInstanceFits", "too big"
+    )
+    assert len(api.all("events")) == 26, "another one's events are not concerned"
+    await clock.advance(300)
+    await recorder.tell(POD, "Warning", "NoInstanceFits", "too big, 99")
+    await recorder.tell(POD, "Warning", "NoInstanceFits", "too big, 100")
+    assert len(api.all("events")) == 27, "one more in five minutes, also one that was left out before"
+
+
+async def test_of_all_objects_together_there_may_be_a_limit(api, clock):
+    recorder = EventRecorder(api, clock, component="kip", host="n", limit=Limit(burst=10, per_second=2))
+    pods = [{"metadata": {**POD["metadata"], "uid": f"u-{number}"}} for number in range(50)]
+    for pod in pods:
+        await recorder.tell(pod, "Warning", "NoInstanceFits", "too big")
+    assert len(api.all("events")) == 10
+    await clock.advance(5)
+    for pod in pods:
+        await recorder.tell(pod, "Warning", "NoInstanceFits", "too big")
+    assert len(api.all("events")) == 20
