@@ -34,7 +34,7 @@ class LayerProgress:
 
     layer: Layer
     come_bytes: int
-    """Of `layer.blob_bytes`; the last one is told when the layer's file is complete. A layer that is read twice begins anew."""
+    """Of `layer.blob_bytes`; the last is told when the layer's file is complete. A layer that is read twice begins anew."""
 
 
 Progress = Callable[[LayerProgress], None]
