@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -17,6 +17,7 @@ from kip.kube.store import Store
 from kip.model.clock import Clock
 from kip.observe.imagecache import ImageCacheMetrics
 from kip.pods.images import meant_for_virtual_node
+from kip.pods.tree import Pod
 
 log = structlog.get_logger(__name__)
 
@@ -35,15 +36,13 @@ class Seen:
 
     pods: Sequence[Store]
     """Of each virtual node."""
-    waiting: Store | None
-    """Pods that are not bound; None if they do not count."""
+    waiting: Sequence[Store]
+    """Of pods that are not bound; empty if they do not count."""
     cells: Store
 
     @property
     def synced(self) -> bool:
-        return all(
-            store.synced for store in (*self.pods, self.cells, *((self.waiting,) if self.waiting else ()))
-        )
+        return all(store.synced for store in (*self.pods, *self.waiting, self.cells))
 
 
 @dataclass
@@ -124,10 +123,9 @@ class Controller:
                 self._queue.update(self._wanted.all)
 
     def _what_is_wanted(self) -> tuple[Want, ...]:
-        waiting = self._seen.waiting.items() if self._seen.waiting else []
         return wants(
-            (pod for store in self._seen.pods for pod in store.items()),
-            filter(meant_for_virtual_node, waiting),
+            _all(self._seen.pods),
+            filter(meant_for_virtual_node, _all(self._seen.waiting)),
             self._listed,
             architecture=architectures(self._seen.cells.items()),
             platforms=self._platforms,
@@ -138,10 +136,11 @@ class Controller:
             self.turn()
             self._tidy_now.clear()
             try:
-                tidied = await self._keeper.tidy(need_bytes=self._need.at(self._clock.monotonic()))
+                need_bytes = self._need.at(self._clock.monotonic())
+                tidied = await self._keeper.tidy(need_bytes=need_bytes)
                 self.volume_trouble = None
                 self._stop(tidied.no_room)
-                pause_s = _TIDY_EVERY_S if not tidied.no_room else _TIDY_AGAIN_S
+                pause_s = _TIDY_AGAIN_S if tidied.no_room or need_bytes else _TIDY_EVERY_S
             except CachingError as error:
                 self.volume_trouble = str(error)
                 self._stop(str(error))
@@ -165,6 +164,10 @@ class Controller:
             log.info("fetching goes on")
         self._queue.stop(reason)
         self._metrics.blocked("fetching", by=reason)
+
+
+def _all(stores: Sequence[Store]) -> Iterator[Pod]:
+    return (pod for store in stores for pod in store.items())
 
 
 def held_by_cells(cells: Store) -> dict[str, str] | None:

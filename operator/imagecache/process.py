@@ -117,10 +117,10 @@ def _watch(settings: Settings, client: ApiClient, clock: Clock) -> _Watched:
     pods = tuple(follow(_PODS, **{"spec.nodeName": name}) for name in settings.kubelet.node_names)
     wanted = settings.cells.image_cache.controller
     unbound = {"spec.nodeName": "", "status.phase": "Pending"}
-    waiting = follow(_PODS, **unbound) if wanted.unscheduled_pods else None
+    waiting = (follow(_PODS, **unbound),) if wanted.unscheduled_pods else ()
     # All of the cluster: whoever serves them, their cells read this volume.
     cells = follow(CELLS_PATH)
-    watched = _Watched(Seen(pods, waiting, cells), (*pods, cells, *((waiting,) if waiting else ())))
+    watched = _Watched(Seen(pods, waiting, cells), (*pods, *waiting, cells))
     return watched
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import tarfile
@@ -25,6 +26,8 @@ from kip.oci.transport import Patience
 
 PATIENCE = Patience(attempts=3, backoff=Backoff(first_s=0.001, limit_s=0.001), longest_wait_s=5)
 CONFIG = "application/vnd.oci.image.config.v1+json"
+# Bytes; whatever is larger is a layer.
+_CONFIGURATION = 4096
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
@@ -36,6 +39,9 @@ class LocalRegistry:
     url: str
     asked: list[str] = field(default_factory=list)
     """`GET /v2/…?ns=…`, in order."""
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    """While `holding`, a layer stops after its first half until this is set."""
+    holding: bool = False
 
     def accounts(self, **accounts: Mapping[str, str]) -> None:
         (self.store.root / FILE).write_text(json.dumps(accounts))
@@ -86,13 +92,30 @@ def layer(**files: bytes) -> bytes:
 @asynccontextmanager
 async def local_registry(directory: Path) -> AsyncIterator[LocalRegistry]:
     """One that listens on the loopback while the context lasts."""
-    store = Store(directory)
-    application = create(store)
-    asked: list[str] = []
+    registry = LocalRegistry(Store(directory), "")
+    application = create(registry.store)
 
     async def remember(request: web.Request, _response: web.StreamResponse) -> None:
-        asked.append(f"{request.method} {request.path_qs}")
+        registry.asked.append(f"{request.method} {request.path_qs}")
+
+    @web.middleware
+    async def hold(request: web.Request, handler: Any) -> web.StreamResponse:
+        answer: web.StreamResponse = await handler(request)
+        if not (registry.holding and isinstance(answer, web.FileResponse) and request.method == "GET"):
+            return answer
+        content = registry.store.blob(request.match_info["digest"]).read_bytes()
+        slow = web.StreamResponse()
+        slow.content_length = len(content)
+        await slow.prepare(request)
+        half = len(content) // 2
+        await slow.write(content[:half])
+        if len(content) > _CONFIGURATION:
+            await registry.held.wait()
+        await slow.write(content[half:])
+        return slow
 
     application.on_response_prepare.append(remember)
+    application.middlewares.append(hold)
     async with TestServer(application) as server:
-        yield LocalRegistry(store, str(server.make_url("")).rstrip("/"), asked)
+        registry.url = str(server.make_url("")).rstrip("/")
+        yield registry

@@ -57,7 +57,7 @@ class Bench:
         self.wanted = Wanted()
         metrics = ImageCacheMetrics()
         self.controller = Controller(
-            Seen((self.pods,), self.waiting, self.cells),
+            Seen((self.pods,), (self.waiting,), self.cells),
             self.wanted,
             queue=Queue(self.work, self.clock, parallel=9, again_s=900),
             keeper=self.keeper,  # type: ignore[arg-type]
