@@ -7,7 +7,7 @@ BIN := .venv/bin
 $(ENVIRONMENT): requirements.lock pyproject.toml tools/environment
 	@tools/environment
 
-.PHONY: help demo test check bench catalogue clean
+.PHONY: help demo test check docs bench catalogue clean
 
 help: $(ENVIRONMENT) ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,10 +19,13 @@ test: $(ENVIRONMENT) ## Run every test; those that boot real cells need root. AR
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(ENVIRONMENT) ## Lint, format, types and the order of imports
-	@$(BIN)/ruff check operator tests tools
-	@$(BIN)/ruff format --check operator tests tools
+	@$(BIN)/ruff check operator tests tools docs
+	@$(BIN)/ruff format --check operator tests tools docs
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+docs: $(ENVIRONMENT) ## Make the documentation site, build/docs/index.html; a warning is an error
+	@$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 
 bench: $(ENVIRONMENT) ## Measure and write docs/performance.md
 	@$(BIN)/python -m tests.bench

@@ -32,6 +32,9 @@ class Unanswered:
     """AWS's code of the error."""
 
 
+#: Key of the image that `cells.bootImageSpec` names.
+CONFIGURED = "cells.bootImageSpec"
+
 Fact: TypeAlias = Value | Unanswered
 
 NOT_ASKED = Unanswered("not asked", "something else has to be mended first")
@@ -133,7 +136,7 @@ class Facts:
     extra_groups: Fact[Mapping[str, str]] = NOT_ASKED
     """Of `cells.extraSecurityGroups` those that there are: id to VPC."""
     images: Mapping[str, Fact[Image]] = field(default_factory=dict)
-    """`amd64 standard` to the image that such cells get."""
+    """`amd64 standard` to the image that such cells get; or `CONFIGURED` to the one of all."""
     profile: Fact[Profile] | None = None
     """Of `cells.defaultIAMPermissions`; None when there is none."""
 

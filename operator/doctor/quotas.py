@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from kip.cloud import catalogue
 from kip.config import Settings
 from kip.model.requirements import GPU
 
@@ -59,6 +61,13 @@ def quota_of(instance: Mapping[str, Any]) -> str | None:
 
 
 def vcpus(instance: Mapping[str, Any]) -> int:
-    """Of an instance as EC2 describes it."""
+    """Of an instance as EC2 describes it; where that says nothing, those that its type has unless told otherwise."""
     options = instance.get("CpuOptions") or {}
-    return int(options.get("CoreCount", 0)) * int(options.get("ThreadsPerCore", 1))
+    if "CoreCount" in options:
+        return int(options["CoreCount"]) * int(options.get("ThreadsPerCore", 1))
+    return _usual_vcpus().get(instance["InstanceType"], 0)
+
+
+@cache
+def _usual_vcpus() -> Mapping[str, int]:
+    return {kind.name: kind.vcpus for kind in catalogue.everything()}

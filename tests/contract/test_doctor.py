@@ -174,6 +174,7 @@ async def test_a_whole_account_has_nothing_that_fails(doctor: Doctor, cell: str)
     assert facts.own_group is not None
     assert [found.id for found in facts.cells] == [cell]  # type: ignore[union-attr]
     assert not isinstance(facts.running_vcpus, Unanswered)
+    assert facts.running_vcpus["L-1216C47A"] >= 2
 
 
 async def test_looking_changes_nothing(doctor: Doctor, cell: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from kip.cloud.base import Image
 from kip.doctor.checks.cluster import parsed
 from kip.doctor.checks.remedies import not_known, region_of
-from kip.doctor.facts import ClusterVersion, Fact, Facts, Unanswered
+from kip.doctor.facts import CONFIGURED, ClusterVersion, Fact, Facts, Unanswered
 from kip.doctor.finding import Finding, Remedy, failure, ok, unknown, warning
 from kip.doctor.quotas import ON_DEMAND, Quota, watched
 from kip.model.quantity import parse
@@ -19,6 +19,7 @@ KUBELET_BEHIND = 3
 #: vCPUs of the smallest machines that cells are usually made of.
 SMALLEST = 2
 
+_USUAL = (CONFIGURED, "amd64 standard")
 # amazon-eks-node-al2023-x86_64-standard-1.36-v20261105
 _MINOR_IN_NAME = re.compile(r"-(\d+\.\d+)-v?\d{8}")
 
@@ -26,12 +27,12 @@ _MINOR_IN_NAME = re.compile(r"-(\d+\.\d+)-v?\d{8}")
 def images(facts: Facts) -> Iterator[Finding]:
     """That there is one, and its kubelet fits the API server."""
     for variant, image in facts.images.items():
-        what = f"image for {variant}"
+        what = "image" if variant == CONFIGURED else f"image for {variant}"
         if isinstance(image, Image):
             yield _skew(facts, what, image)
         elif image.reason == "missing":
             # Without the usual one nothing runs; without the others what needs them does not.
-            bad = failure if variant == "amd64 standard" else warning
+            bad = failure if variant in _USUAL else warning
             yield bad(what, image.why, _other_image(facts, variant))
         else:
             yield not_known(facts, what, image)
@@ -56,7 +57,7 @@ def _skew(facts: Facts, what: str, image: Image) -> Finding:
 
 def _other_image(facts: Facts, variant: str) -> Remedy:
     region = region_of(facts) or "REGION"
-    if facts.settings.cells.boot_image_spec.given:
+    if variant == CONFIGURED:
         return Remedy(
             text="mend cells.bootImageSpec: the image has to be in this region, and launchable by this account",
             command=f"aws ec2 describe-images --region {region} --image-ids ami-…",

@@ -26,7 +26,17 @@ from kip.cloud.sdk import Ec2Sdk, Session, filters
 from kip.cloud.securitygroup import CellSecurityGroups
 from kip.config import Aws
 from kip.doctor.asking import Asking
-from kip.doctor.facts import NOT_ASKED, ClusterVersion, Fact, Facts, Identity, Profile, Tried, Unanswered
+from kip.doctor.facts import (
+    CONFIGURED,
+    NOT_ASKED,
+    ClusterVersion,
+    Fact,
+    Facts,
+    Identity,
+    Profile,
+    Tried,
+    Unanswered,
+)
 from kip.doctor.look.dryruns import calls, dry_run
 from kip.doctor.look.reads import price_list, reads
 from kip.doctor.quotas import SERVICE, quota_of, vcpus, watched
@@ -172,22 +182,25 @@ async def _groups(ec2: Ec2Sdk, ids: tuple[str, ...]) -> dict[str, str]:
     return {group["GroupId"]: group["VpcId"] for group in found}
 
 
-def _variants(facts: Facts) -> list[tuple[str, Variant]]:
-    """What cells may boot: configured images are the same for all."""
+def _variants(facts: Facts) -> dict[str, tuple[str, Variant]]:
+    """What cells may boot; a configured image is the same for all, of whatever architecture."""
     if facts.settings.cells.boot_image_spec.given:
-        return [("amd64", "standard")]
-    found: list[tuple[str, Variant]] = [("amd64", "standard"), ("arm64", "standard")]
-    return [*found, ("amd64", "nvidia")] if GPU in facts.settings.kubelet.capacity else found
+        return {CONFIGURED: ("amd64", "standard")}
+    found: dict[str, tuple[str, Variant]] = {
+        "amd64 standard": ("amd64", "standard"),
+        "arm64 standard": ("arm64", "standard"),
+    }
+    return {**found, "amd64 nvidia": ("amd64", "nvidia")} if GPU in facts.settings.kubelet.capacity else found
 
 
 async def _images(facts: Facts, asking: Asking, ec2: Ec2Sdk, options: SiteOptions) -> dict[str, Fact[Image]]:
     images = Ec2Images(ec2)
     found: dict[str, Fact[Image]] = {}
-    for architecture, variant in _variants(facts):
+    for name, (architecture, variant) in _variants(facts).items():
         if not options.kubernetes_minor and options.image is None:
             continue  # which one it would be goes by the cluster's version
         spec = image_spec(options, architecture, variant)
-        found[f"{architecture} {variant}"] = await asking.ask(partial(images.find, spec))
+        found[name] = await asking.ask(partial(images.find, spec))
     return found
 
 

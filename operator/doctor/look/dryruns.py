@@ -10,14 +10,15 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kip.cloud.base import Image, Instance, LaunchRequest
+from kip.cloud import catalogue
+from kip.cloud.base import Instance, LaunchRequest
 from kip.cloud.ec2 import run_instances_parameters
 from kip.cloud.errors import CloudError, NotAuthorized, Throttled, Unreachable
 from kip.cloud.routes import RouteTable
 from kip.cloud.sdk import Answer, Ec2Sdk
 from kip.cloud.securitygroup import creation, permissions, wanted_rules
 from kip.doctor.asking import Asking
-from kip.doctor.facts import NOT_ASKED, Fact, Facts, Tried, Unanswered
+from kip.doctor.facts import CONFIGURED, NOT_ASKED, Fact, Facts, Tried, Unanswered
 from kip.model import names
 
 PASS_ROLE = "iam:PassRole"  # noqa: S105 - a permission's name
@@ -74,7 +75,8 @@ def _launches(sdk: Ec2Sdk, facts: Facts) -> Iterator[tuple[str, Call | Unanswere
 
 def launch_request(facts: Facts) -> LaunchRequest | Unanswered:
     """A cell as it would be launched: without user data, which EC2 does not look into, and in the first subnet."""
-    image: Fact[Image] = facts.images.get("amd64 standard", NOT_ASKED)
+    kind = facts.settings.cells.default_instance_type
+    image = facts.images.get(CONFIGURED) or facts.images.get(f"{_architecture(kind)} standard", NOT_ASKED)
     if (
         isinstance(facts.subnets, Unanswered)
         or isinstance(image, Unanswered)
@@ -88,7 +90,7 @@ def launch_request(facts: Facts) -> LaunchRequest | Unanswered:
     return LaunchRequest(
         client_token="doctor",  # noqa: S106 - not sent
         count=1,
-        instance_type=facts.settings.cells.default_instance_type,
+        instance_type=kind,
         image_id=image.id,
         subnet_id=facts.subnets[0].id,
         security_group_ids=tuple(groups),
@@ -101,6 +103,12 @@ def launch_request(facts: Facts) -> LaunchRequest | Unanswered:
             names.TAG_NAME: "Kip doctor",
         },
     )
+
+
+def _architecture(instance_type: str) -> str:
+    """As Kubernetes names it; the usual one for types newer than the catalogue."""
+    known = (kind for kind in catalogue.everything() if kind.name == instance_type)
+    return next((kind.architecture for kind in known), "amd64")
 
 
 async def _launch(sdk: Ec2Sdk, request: LaunchRequest) -> Answer:

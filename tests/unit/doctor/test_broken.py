@@ -14,7 +14,17 @@ from kip.cloud.routes import Route
 from kip.config import Settings
 from kip.doctor.access import Access, Permission
 from kip.doctor.checks.cluster import shipped_schema
-from kip.doctor.facts import CellType, ClusterVersion, Connection, Facts, Identity, Profile, Tried, Unanswered
+from kip.doctor.facts import (
+    CONFIGURED,
+    CellType,
+    ClusterVersion,
+    Connection,
+    Facts,
+    Identity,
+    Profile,
+    Tried,
+    Unanswered,
+)
 
 DENIED = "User: arn:aws:… is not authorized to perform: {} because no identity-based policy allows it"
 NO_ANSWER = Unanswered("no answer", "no answer within 10 s")
@@ -245,7 +255,7 @@ BROKEN: dict[str, tuple[Facts, str, str, str, str]] = {
     "an image of one's own that there is not": (
         healthy(
             {"cells": {"bootImageSpec": {"imageIDs": ["ami-9"]}}},
-            images={"amd64 standard": Unanswered("missing", "InvalidAMIID.NotFound")},
+            images={CONFIGURED: Unanswered("missing", "InvalidAMIID.NotFound")},
         ),
         "images", "failure", "InvalidAMIID.NotFound", "mend cells.bootImageSpec",
     ),

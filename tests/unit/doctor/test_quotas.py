@@ -33,4 +33,5 @@ def test_by_its_family_and_market(kind: str, lifecycle: str | None, code: str | 
 
 def test_vcpus_are_threads() -> None:
     assert vcpus({"CpuOptions": {"CoreCount": 4, "ThreadsPerCore": 2}}) == 8
-    assert vcpus({}) == 0
+    assert vcpus({"InstanceType": "t3.small"}) == 2
+    assert vcpus({"InstanceType": "z9.huge"}) == 0
