@@ -155,6 +155,7 @@ class NodeServing:
         self._health = CloudHealth(self._network, clock, changed=self._poke_node)
         self._keeper = NodeKeeper(client, clock, self._node_options(), health=self._node_health)
         self._events = EventRecorder(client, clock, component="kip", host=node_name)
+        self._cell_events = EventRecorder(client, clock, component="kip", host=node_name, limit=_CELL_EVENTS)
         self._node_events = NodeEvents(self._events, lambda: self._keeper.node)
         self._pool = TunnelPool(on_lost=lambda cell, why: log.info("connection lost", cell=cell, reason=why))
         self._api = CellApi(
@@ -211,6 +212,7 @@ class NodeServing:
             node_name=node_name,
             limit_bytes=settings.cells.kept_logs.max_size,
         )
+        self._events = EventRecorder(client, clock, component="kip", host=node_name)
         self._queue = WorkQueue(self._lifecycle().reconcile, clock, on_result=around.metrics.reconciled)
         self._tagger = Tagger(
             self._compute, self._fleet, self._cells, self._pods, clock, wanted=self._pod_tags
@@ -309,6 +311,8 @@ class NodeServing:
             "work": self._queue.run(),
             "watches": self._watches.run(),
             "resync": self._observer.run(),
+            "events": self._events.run(),
+            "events on cells": self._cell_events.run(),
             "node": self._keeper.run(),
             "cloud health": self._health.run(),
             "sweep": self._sweeper.run(),
@@ -429,9 +433,6 @@ class NodeServing:
 
     def _lifecycle(self) -> Lifecycle:
         around, cells = self._around, self._around.settings.cells
-        cell_events = EventRecorder(
-            self._client, around.clock, component="kip", host=self._node_name, limit=_CELL_EVENTS
-        )
         tools = Tools(
             settings=CellSettings(
                 node_name=self._node_name,
@@ -449,7 +450,7 @@ class NodeServing:
                 around.clock,
                 seen=self._pods.put,
                 cell_of=self._cells.get,
-                cell_events=cell_events,
+                cell_events=self._cell_events,
             ),
             rests=Rests(around.clock),
             clock=around.clock,

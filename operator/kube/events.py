@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ _MESSAGE_LIMIT = 1024
 _REASON_LIMIT = 128
 # Of 253 characters, leaving room for what makes the event's name its own.
 _NAME_LIMIT = 200
+
+
+# Events wait behind everything that starts pods: few at a time, and what is too much is dropped, as by client-go's
+# recorder (its queue has 1000 places too).
+_AT_ONCE = 4
+_WAITING = 2000
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,10 @@ class _Tokens:
 
 
 class EventRecorder:
-    """Writes events; never fails its caller, never tells the same twice in ten minutes, nor too much of one object."""
+    """Writes events; never fails its caller, never tells the same twice in ten minutes, nor too much of one object.
+
+    While `run` runs, nor does it keep its caller waiting: a thousand pods at once have a thousand events each step.
+    """
 
     def __init__(
         self, client: ApiClient, clock: Clock, *, component: str, host: str, limit: Limit | None = None
@@ -69,6 +79,22 @@ class EventRecorder:
         self._clock = clock
         self._source = {"component": component, "host": host}
         self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._queue: asyncio.Queue[dict[str, Any]] | None = None
+
+    async def run(self) -> None:
+        """Write what is told in the background, until cancelled."""
+        queue = self._queue = asyncio.Queue(_WAITING)
+
+        async def write() -> None:
+            while True:
+                await self._write(await queue.get())
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_AT_ONCE):
+                    group.create_task(write(), name="events")
+        finally:
+            self._queue = None
 
     async def tell(
         self,
@@ -79,6 +105,8 @@ class EventRecorder:
     ) -> None:
         """Record an event about an object (its `kind` and `apiVersion` default to a Pod's)."""
         metadata = about["metadata"]
+        reason = reason[:_REASON_LIMIT]
+        message = message if len(message) <= _MESSAGE_LIMIT else message[: _MESSAGE_LIMIT - 1] + "…"
         if self._just_told(metadata["uid"], reason, message):
             return
         if not self._within_limits(metadata["uid"]):
@@ -98,8 +126,8 @@ class EventRecorder:
                 "namespace": metadata.get("namespace", ""),
                 "uid": metadata["uid"],
             },
-            "reason": reason[:_REASON_LIMIT],
-            "message": message if len(message) <= _MESSAGE_LIMIT else message[: _MESSAGE_LIMIT - 1] + "…",
+            "reason": reason,
+            "message": message,
             "type": kind,
             "source": self._source,
             "reportingComponent": self._source["component"],
@@ -108,12 +136,25 @@ class EventRecorder:
             "lastTimestamp": now,
             "count": 1,
         }
+        if self._queue is None:
+            await self._write(event)
+            return
         try:
-            await self._client.create(f"/api/v1/namespaces/{namespace}/events", event)
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self._not_told(event, f"{_WAITING} others wait")
+
+    async def _write(self, event: dict[str, Any]) -> None:
+        try:
+            await self._client.create(f"/api/v1/namespaces/{event['metadata']['namespace']}/events", event)
         except KubeError as error:
-            # It was not told after all.
-            self._told.pop((metadata["uid"], reason, message), None)
-            log.warning("event not recorded", reason=reason, object=metadata["name"], error=str(error))
+            self._not_told(event, str(error))
+
+    def _not_told(self, event: dict[str, Any], why: str) -> None:
+        """It may be told again at once."""
+        about = event["involvedObject"]
+        self._told.pop((about["uid"], event["reason"], event["message"]), None)
+        log.warning("event not recorded", reason=event["reason"], object=about["name"], error=why)
 
     def _within_limits(self, uid: str) -> bool:
         now = self._clock.monotonic()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
 
 from kip.kube.events import EventRecorder, Limit
 from kip.kube.fake import FakeApi
-from kip.model.clock import ManualClock
+from kip.model.clock import ManualClock, settle
 
 POD = {"metadata": {"name": "web", "namespace": "shop", "uid": "u-1"}}
 
@@ -113,3 +114,61 @@ async def test_of_all_objects_together_there_may_be_a_limit(api, clock):
     for pod in pods:
         await recorder.tell(pod, "Warning", "NoInstanceFits", "too big")
     assert len(api.all("events")) == 20
+
+
+class Slow(FakeApi):
+    """An API server that takes no event before it is told to."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.gate = asyncio.Event()
+        self.asked = 0
+
+    async def create(self, path, body):
+        self.asked += 1
+        await self.gate.wait()
+        return await super().create(path, body)
+
+
+def pod(number: int) -> dict:
+    return {"metadata": {**POD["metadata"], "uid": f"u-{number}"}}
+
+
+async def recorded(api: FakeApi, number: int) -> None:
+    """Just so many are there, also after a while."""
+    for _ in range(number):
+        await settle()
+        if len(api.all("events")) >= number:
+            break
+    await settle()
+    assert len(api.all("events")) == number
+
+
+async def test_nobody_waits_for_events_and_they_take_few_connections(clock):
+    api = Slow(clock)
+    recorder = EventRecorder(api, clock, component="kip", host="n")
+    writing = asyncio.create_task(recorder.run())
+    await settle()
+    for number in range(100):
+        await recorder.tell(pod(number), "Normal", "CellLaunched", "i-1")
+    await settle()
+    assert api.asked == 4
+    api.gate.set()
+    await recorded(api, 100)
+    writing.cancel()
+    await asyncio.wait([writing])
+
+
+async def test_too_many_events_are_dropped_and_may_be_told_later(clock):
+    api = Slow(clock)
+    recorder = EventRecorder(api, clock, component="kip", host="n")
+    writing = asyncio.create_task(recorder.run())
+    await settle()
+    for number in range(2005):
+        await recorder.tell(pod(number), "Normal", "CellLaunched", "i-1")
+    api.gate.set()
+    await recorded(api, 2000)
+    await recorder.tell(pod(2004), "Normal", "CellLaunched", "i-1")
+    await recorded(api, 2001)
+    writing.cancel()
+    await asyncio.wait([writing])
