@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import aioboto3
 from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
+from botocore.utils import parse_timestamp
 
 from kip.cloud.errors import CloudError, InvalidRequest, NotAuthorized, Unreachable, from_code
 
@@ -333,13 +342,25 @@ class MeteringSdk(_Sdk):
         return await self._call("MeterUsage", self._client.meter_usage(**params))
 
 
+def _timestamp(value: Any) -> datetime:
+    """botocore's own (dateutil) takes a tenth of a millisecond: a third of the time that a thousand instances take."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    parsed: datetime = parse_timestamp(value)
+    return parsed
+
+
 class Session:
     """What clients of one process share. The first one costs 0.25 s and some 20 MB, each further one 5 ms and 1 MB."""
 
     def __init__(self, settings: SdkSettings, *, observe: Observe = unobserved) -> None:
         self._settings = settings
         self._observe = observe
+        base = get_session()
+        base.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
         self._session = aioboto3.Session(
+            botocore_session=base,
             aws_access_key_id=settings.access_key_id,
             aws_secret_access_key=settings.secret_access_key,
             region_name=settings.region,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from kip.cloud import sdk
 from kip.cloud.base import LaunchRequest
 from kip.cloud.batching import Windows
 from kip.cloud.ec2 import Ec2Compute
@@ -202,3 +203,17 @@ async def test_efs_is_where_the_endpoint_stands_for_all_of_aws_and_else_at_its_o
 ) -> None:
     async with Session(SdkSettings(region="us-east-1", endpoint_url=endpoint)).efs() as sdk:
         assert sdk._client.meta.endpoint_url == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2026-11-26T21:45:00.000Z", datetime(2026, 11, 26, 21, 45, tzinfo=UTC)),
+        ("2026-11-26T21:45:00Z", datetime(2026, 11, 26, 21, 45, tzinfo=UTC)),
+        ("2026-11-26T21:45:00+01:00", datetime(2026, 11, 26, 20, 45, tzinfo=UTC)),
+        ("Thu, 26 Nov 2026 21:45:00 GMT", datetime(2026, 11, 26, 21, 45, tzinfo=UTC)),
+        (1795729500, datetime(2026, 11, 26, 21, 45, tzinfo=UTC)),
+    ],
+)
+def test_times_are_read_in_every_form_that_aws_writes(written: str | int, meant: datetime) -> None:
+    assert sdk._timestamp(written) == meant
