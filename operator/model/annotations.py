@@ -1,4 +1,4 @@
-"""The annotations `pod.elotl.co/*`: which there are, and how the value of each is read.
+"""The annotations `pod.elotl.co/*`: which there are, how the value of each is read, and what it does.
 
 The same readers serve the annotations of pods and namespaces (kip.pods.annotations) and `cells.defaultAnnotations`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -43,12 +44,11 @@ def read(key: str, text: str) -> dict[str, Any]:
         UnknownAnnotationError: Kip has no annotation of this name.
         ValueError: what was expected instead, for people.
     """
-    reader = READERS.get(key)
-    if reader is None:
-        raise UnknownAnnotationError(f"known are {', '.join(READERS)}")
-    field, parse = reader
-    value = parse(text)
-    return dict(value) if field is None else {field: value}
+    annotation = ANNOTATIONS.get(key)
+    if annotation is None:
+        raise UnknownAnnotationError(f"known are {', '.join(ANNOTATIONS)}")
+    value = annotation.read(text)
+    return dict(value) if annotation.field is None else {annotation.field: value}
 
 
 def _instance_type(text: str) -> str:
@@ -145,18 +145,83 @@ def _without_effect(text: str) -> dict[str, Any]:
     return {}
 
 
-# The field of `Wishes` that an annotation sets, and how it is read; without a field several are, by name.
-READERS: Mapping[str, tuple[str | None, Callable[[str], Any]]] = {
-    f"{PREFIX}instance-type": ("instance_type", _instance_type),
-    LAUNCH_TYPE: (None, _launch_type),
-    f"{PREFIX}gpu-type": ("gpu_kinds", _gpu_kinds),
-    f"{PREFIX}volume-size": ("volume_bytes", _volume_bytes),
-    f"{PREFIX}private-ip-only": ("private_ip_only", _flag),
-    f"{PREFIX}security-groups": ("security_groups", _security_groups),
-    f"{PREFIX}instance-profile": ("instance_profile", _instance_profile),
-    f"{PREFIX}cloud-route": ("cloud_routes", _cloud_routes),
-    HEALTHY_TIMEOUT: ("healthy_timeout_s", _healthy_timeout_s),
-    f"{PREFIX}image-overlay-rootfs": (None, _without_effect),
+@dataclass(frozen=True)
+class Annotation:
+    """One of them. docs/annotations.md is made from it."""
+
+    field: str | None
+    """Of `Wishes`; None where the value sets several, which the reader names."""
+    read: Callable[[str], Any]
+    meaning: Mapping[str, str]
+    """Examples of values (between them " or "), and what they do."""
+
+
+ANNOTATIONS: Mapping[str, Annotation] = {
+    f"{PREFIX}instance-type": Annotation(
+        "instance_type",
+        _instance_type,
+        {
+            "m7i.large": "exactly this type. A request that no such machine's kubelet would admit is refused; one that only "
+            "may not fit is served, and the choice says so",
+            "c7* or m*.large": "the cheapest of these types that fit",
+        },
+    ),
+    LAUNCH_TYPE: Annotation(
+        None,
+        _launch_type,
+        {
+            "on-demand": "the default",
+            "spot": "spot only",
+            "spot-preferred": "spot while EC2 has some, then on demand; no spot offer that costs more than on demand",
+            "dedicated": "on demand, on [hardware](choosing-instances.md#hardware-of-ones-own) that runs no other account's "
+            "instances",
+        },
+    ),
+    f"{PREFIX}gpu-type": Annotation(
+        "gpu_kinds",
+        _gpu_kinds,
+        {"a10g or l4,t4": "any of these GPUs, for a pod that requests `nvidia.com/gpu`"},
+    ),
+    f"{PREFIX}volume-size": Annotation("volume_bytes", _volume_bytes, {"50Gi": "at least this root volume"}),
+    f"{PREFIX}private-ip-only": Annotation(
+        "private_ip_only",
+        _flag,
+        {
+            "true": "no public address, whatever the subnet's setting",
+            "false": "as the subnet is set, also where `cells.privateIPOnly` is true",
+        },
+    ),
+    f"{PREFIX}security-groups": Annotation(
+        "security_groups",
+        _security_groups,
+        {"sg-0123abcd,sg-4567cdef": "these groups besides those of every cell"},
+    ),
+    f"{PREFIX}instance-profile": Annotation(
+        "instance_profile",
+        _instance_profile,
+        {
+            "web or arn:aws:iam::012345678910:instance-profile/web": "the role that the pod gets from the instance "
+            "metadata; Kip's own role must be allowed to pass it"
+        },
+    ),
+    f"{PREFIX}cloud-route": Annotation(
+        "cloud_routes",
+        _cloud_routes,
+        {
+            "172.20.0.0/16 192.168.7.0/24": "the VPC leads these IPv4 ranges to the pod ([how](limits.md#cloud-routes))"
+        },
+    ),
+    HEALTHY_TIMEOUT: Annotation(
+        "healthy_timeout_s",
+        _healthy_timeout_s,
+        {
+            "90": "a running pod whose machine was out of Kip's reach for so many seconds fails, and the machine is ended",
+            "0": "never, as without the annotation: the pod may be doing its work",
+        },
+    ),
+    f"{PREFIX}image-overlay-rootfs": Annotation(
+        None, _without_effect, {"true or false": "without effect, and an event says so"}
+    ),
 }
 #: Accepted because the first Kip had them, and why they change nothing.
 WITHOUT_EFFECT: Mapping[str, str] = {

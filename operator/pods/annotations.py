@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kip.model.annotations import HEALTHY_TIMEOUT, LAUNCH_TYPE, PREFIX, READERS, WITHOUT_EFFECT, read
+from kip.model.annotations import ANNOTATIONS, HEALTHY_TIMEOUT, LAUNCH_TYPE, PREFIX, WITHOUT_EFFECT, read
 from kip.model.requirements import MarketWish
 from kip.pods.tree import Pod, entries
 
@@ -76,7 +76,7 @@ def wishes(pod: Pod, defaults: tuple[Layer, ...] = ()) -> Wishes:
     """
     values: dict[str, Any] = {}
     inherited, problems = [], []
-    for key in READERS:
+    for key in ANNOTATIONS:
         found = _find(key, pod, defaults)
         if found is None:
             continue

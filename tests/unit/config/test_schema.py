@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from kip.config import Settings, load
 from kip.config.problems import dotted, known_paths
 from kip.config.schema import Kubelet, key_of
-from kip.model.annotations import READERS
+from kip.model.annotations import ANNOTATIONS
 
 DURATION = "expected a duration like 90s, 5m or 1h30m, at least"
 ADDRESS = "expected an IP address like 10.0.0.10"
@@ -178,7 +178,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (
             {"pod.elotl.co/lunch-type": "spot"},
             f"{DEFAULTS} annotations that pods can have; pod.elotl.co/lunch-type is none, known are "
-            + ", ".join(READERS),
+            + ", ".join(ANNOTATIONS),
         ),
     ],
     "cells.extraCIDRs": [
