@@ -96,8 +96,9 @@ def loop_devices_below(directory: Path) -> list[str]:
 
 
 def _devices(listing: str) -> list[dict[str, str]]:
+    """Those that have a file: losetup also shows one that is being detached, and knows nothing of it."""
     devices: list[dict[str, str]] = json.loads(listing)["loopdevices"]
-    return devices
+    return [device for device in devices if device["back-ino"] and device["back-maj:min"]]
 
 
 def detach_loops_below(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from kip.local.room import traces
@@ -28,3 +29,9 @@ def test_where_losetup_is_missing_there_are_no_loop_devices(tmp_path, monkeypatc
 def test_a_cgroup_that_nobody_made_has_no_directory_and_no_process():
     assert traces.cgroup_directories("kip-local-none/i-none") == []
     assert traces.processes("kip-local-none/i-none") == set()
+
+
+def test_a_loop_device_that_is_losing_its_file_is_nobodys(tmp_path, monkeypatch):
+    listing = {"loopdevices": [{"name": "/dev/loop7", "back-ino": None, "back-maj:min": None}]}
+    monkeypatch.setattr(traces, "_answer", lambda *command: json.dumps(listing))
+    assert traces.loop_devices_below(tmp_path) == []
