@@ -1,0 +1,184 @@
+"""`kip image-cache run` as a process, with the rights of deploy/rbac.yaml, beside a registry and a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from tests.doubles.registry import LocalRegistry, local_registry
+from tests.integration.cells.conftest import NODE, Cluster, cluster, eventually
+
+from kip.images.verify import Report, verify
+from kip.images.volume import Volume
+from kip.kube.watch import list_all
+from kip.local.addresses import free_ports
+from kip.model.clock import SystemClock
+
+__all__ = ["cluster"]
+
+ENDED_S = 10.0
+
+
+@dataclass
+class Running:
+    """One controller."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    health: int
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    async def ended(self) -> int:
+        """Its exit code after SIGTERM."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        while self.process.poll() is None:
+            assert time.monotonic() - began < ENDED_S, f"still there: {self.said()}"
+            await asyncio.sleep(0.02)
+        return int(self.process.returncode)
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Status and text; 0 if nobody answers."""
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session,
+                session.get(f"http://127.0.0.1:{self.health}{path}") as answer,
+            ):
+                return answer.status, await answer.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return 0, ""
+
+
+@dataclass
+class World:
+    """What a test has."""
+
+    cluster: Cluster
+    registry: LocalRegistry
+    directory: Path
+    work: Path
+    started: list[Running] = field(default_factory=list)
+
+    @property
+    def volume(self) -> Volume:
+        return Volume(self.directory, SystemClock())
+
+    async def pod(self, name: str, image: str, *secrets: str, arch: str = "amd64") -> dict[str, Any]:
+        """A pod on the virtual node that says which machine it wants."""
+        spec = {
+            "nodeName": NODE,
+            "nodeSelector": {"kubernetes.io/arch": arch},
+            "containers": [{"name": "main", "image": image}],
+            "imagePullSecrets": [{"name": secret} for secret in secrets],
+        }
+        made: dict[str, Any] = await self.cluster.admin.create(
+            self.cluster.pods, {"metadata": {"name": name}, "spec": spec}
+        )
+        return made
+
+    async def secret(self, name: str, **logins: str) -> None:
+        """A pull secret for these registries, each with `user:password`."""
+        auths = {host: {"auth": base64.b64encode(text.encode()).decode()} for host, text in logins.items()}
+        body = {
+            "metadata": {"name": name},
+            "type": "kubernetes.io/dockerconfigjson",
+            "stringData": {".dockerconfigjson": json.dumps({"auths": auths})},
+        }
+        await self.cluster.admin.create(f"/api/v1/namespaces/{self.cluster.namespace}/secrets", body)
+
+    def start(self, **controller: Any) -> Running:
+        """Starts a controller, with these settings of its own."""
+        number, health = (
+            len(self.started),
+            free_ports({"any": random.randrange(20_000, 32_000)}, used=())["any"],
+        )
+        config = {
+            "cloud": {"aws": {"region": "us-east-1"}},
+            "cells": {"imageCache": {"controller": {"minFreeSpace": "0", **controller}}},
+            "kubelet": {"nodeName": NODE},
+            "cluster": {"name": "image-cache-test", "namespace": "kip"},
+            "registries": {"mirrors": {"*": [self.registry.url]}},
+            "health": {"listenAddress": "127.0.0.1", "port": health},
+            "log": {"format": "text"},
+        }
+        path, log = self.work / f"provider-{number}.yaml", self.work / f"controller-{number}.log"
+        path.write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "kip", "image-cache", "run"]
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [*command, "--config", str(path), "--volume", str(self.directory)],
+                stdout=out,
+                stderr=out,
+                env={**os.environ, "KUBECONFIG": str(self.cluster.operator_kubeconfig)},
+            )
+        self.started.append(Running(process, log, health))
+        return self.started[-1]
+
+    async def cached(self, image: str, *, within_s: float = 30) -> None:
+        """Waits until the image is on the volume."""
+        await eventually(
+            f"{image} is cached", lambda: self.volume.reference(image), timeout_s=within_s, seen=self.said
+        )
+
+    async def event(self, pod: str, reason: str, *, within_s: float = 30) -> str:
+        """Waits for an event about the pod; its message."""
+
+        async def look() -> str:
+            path = f"/api/v1/namespaces/{self.cluster.namespace}/events"
+            for event in (await list_all(self.cluster.admin, path, {})).items:
+                if event["involvedObject"]["name"] == pod and event["reason"] == reason:
+                    return str(event["message"])
+            return ""
+
+        message: str = await eventually(f"{reason} on {pod}", look, timeout_s=within_s, seen=self.said)
+        return message
+
+    async def verified(self) -> Report:
+        """What a look at every byte says."""
+        return await verify(self.volume, SystemClock())
+
+    def temporary(self) -> list[Path]:
+        """Files in the making, or left in it."""
+        return list(self.directory.rglob(".tmp-*"))
+
+    def said(self) -> str:
+        return "\n".join(running.said() for running in self.started)
+
+
+@pytest.fixture
+async def world(cluster: Cluster, tmp_path: Path) -> AsyncIterator[World]:
+    directory = tmp_path / "volume"
+    directory.mkdir()
+    async with local_registry(tmp_path / "registry") as registry:
+        made = World(cluster, registry, directory, tmp_path)
+        yield made
+        for running in made.started:
+            with suppress(ProcessLookupError):
+                running.kill()
+        registry.held.set()
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    return eventually
