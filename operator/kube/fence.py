@@ -16,7 +16,7 @@ from kip.kube.errors import Unavailable
 _READS = frozenset(("GET", "HEAD"))
 # A thousand pods at once must not become a thousand connections. The API server's priority level for service accounts has
 # some hundred seats for all of them together (kube-controller-manager limits itself to far fewer). One on two processors
-# does no more with a hundred at a time than with these, but answers each so late that some time out, and the Lease with them.
+# does no more with a hundred at a time, but answers each so late that some time out, the Lease among them.
 _WRITES_AT_ONCE = 32
 
 
