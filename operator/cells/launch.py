@@ -30,6 +30,10 @@ _AT_ONCE_S = 0.05
 _VISIBLE_AFTER_S = 15.0
 
 
+# Somebody has to change something: the pod, the configuration, or what there is in AWS.
+_FOR_PEOPLE = (InvalidRequest, NotFound, NotAuthorized)
+
+
 class NoOffer(Exception):
     """No machine can be chosen for this pod; the text says why, for people."""
 
@@ -85,8 +89,8 @@ class Launch:
     async def __call__(self, cell: Cell, pod: Pod) -> Step:
         if cell.instance_id is not None:
             return cell, DONE
-        left_s = self._tools.rests.left_s(cell.name)
-        if left_s > 0:
+        rests = self._tools.rests
+        if (left_s := max(rests.left_s(cell.name), rests.left_s(_as_asked(cell, pod)))) > 0:
             return cell, Wait(left_s, "resting after a refusal of EC2")
         try:
             if cell.intent is not None:
@@ -182,7 +186,9 @@ class Launch:
         return await self._resting(cell, pod, error, verdict.rest_s, _blamed(error, spec))
 
     async def _resting(self, cell: Cell, pod: Pod, error: CloudError, delay_s: float, message: str) -> Step:
-        self._tools.rests.begin(cell.name, delay_s)
+        # Who mends the pod need not wait until the rest is over.
+        key = _as_asked(cell, pod) if isinstance(error, _FOR_PEOPLE) else cell.name
+        self._tools.rests.begin(key, delay_s)
         log.warning("no machine", cell=cell.name, error=str(error), retry_s=delay_s)
         return await self._refused(cell, pod, error.reason, message, delay_s)
 
@@ -225,6 +231,12 @@ class Launch:
         return retry_delay_s(self._tools, cell) - waited
 
 
+def _as_asked(cell: Cell, pod: Pod) -> str:
+    """The cell, and what of its pod people can still change about the request."""
+    annotations = pod["metadata"].get("annotations") or {}
+    return f"{cell.name} {sorted(annotations.items())}"
+
+
 def _why(spec: LaunchSpec, refused: list[tuple[LaunchSpec, CloudError]]) -> str:
     """How this offer was come to, for people."""
     return "; ".join(filter(None, (spec.why, f"refused were {_tried(refused)}" if refused else "")))
@@ -232,8 +244,7 @@ def _why(spec: LaunchSpec, refused: list[tuple[LaunchSpec, CloudError]]) -> str:
 
 def _blamed(error: CloudError, spec: LaunchSpec | None) -> str:
     """What is wrong with a request may be nothing that the pod's owner has ever written."""
-    wrong = isinstance(error, (InvalidRequest, NotFound, NotAuthorized))
-    if not wrong or spec is None or not spec.inherited:
+    if not isinstance(error, _FOR_PEOPLE) or spec is None or not spec.inherited:
         return error.summary
     return f"{error.summary} (not the pod's own: {'; '.join(spec.inherited)})"
 

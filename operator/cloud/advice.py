@@ -8,6 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+#: Codes that say that it is not known who asks.
+CREDENTIAL_CODES = (
+    "AuthFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidToken",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+)
+
 _QUOTA = "request a higher one in Service Quotas, or end other instances"
 _CREDENTIALS = (
     "Kip's AWS credentials are wrong or have expired: its service account's role, or cloud.aws.accessKeyID"
@@ -32,22 +46,7 @@ _BY_CODE: Mapping[str, str] = {
     "PendingVerification": "AWS is still verifying the account for this region, which takes minutes, rarely a day",
     "OptInRequired": "not subscribed to by the account: accept the image's terms in AWS Marketplace, or enable the region",
     "Blocked": "AWS has blocked the account: contact AWS Support",
-    **dict.fromkeys(
-        (
-            "NoCredentials",
-            "AuthFailure",
-            "ExpiredToken",
-            "ExpiredTokenException",
-            "IncompleteSignature",
-            "InvalidClientTokenId",
-            "InvalidToken",
-            "MissingAuthenticationToken",
-            "MissingAuthenticationTokenException",
-            "SignatureDoesNotMatch",
-            "UnrecognizedClientException",
-        ),
-        _CREDENTIALS,
-    ),
+    **dict.fromkeys(("NoCredentials", *CREDENTIAL_CODES), _CREDENTIALS),
     "RequestExpired": "the clock of Kip's machine is wrong by minutes",
     "InvalidAMIID.NotFound": "the machine image is not there, or not for this account: cells.bootImageSpec",
     "InvalidAMIID.Unavailable": "the machine image cannot be used any more: cells.bootImageSpec",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from kip.cloud.advice import advice
+from kip.cloud.advice import CREDENTIAL_CODES, advice
 
 
 class CloudError(Exception):
@@ -205,23 +205,14 @@ _BY_CODE: dict[str, type[CloudError]] = {
     **dict.fromkeys(
         (
             "UnauthorizedOperation",
-            "AuthFailure",
             "CustomerNotEntitledException",
             "AccessDenied",
             "AccessDeniedException",
             "Blocked",
-            "ExpiredToken",
-            "ExpiredTokenException",
-            "IncompleteSignature",
-            "InvalidClientTokenId",
-            "InvalidToken",
-            "MissingAuthenticationToken",
-            "MissingAuthenticationTokenException",
             "OptInRequired",
             "PendingVerification",
             "RequestExpired",
-            "SignatureDoesNotMatch",
-            "UnrecognizedClientException",
+            *CREDENTIAL_CODES,
         ),
         NotAuthorized,
     ),

@@ -46,7 +46,7 @@ class Network:
 
     @property
     def cidr(self) -> IPv4Network:
-        """The range of the VPC and of its only subnet."""
+        """The range of the VPC: its subnets share the bridge, as a VPC's router leads from each to the others."""
         return self.world.cidr
 
     @property

@@ -18,6 +18,8 @@ from kip.local.registry import ArchiveError, LoadError, load
 from kip.local.room.cleanup import said_ready
 from kip.local.world import World, WorldError
 
+#: Zones that cells can be in, each with a subnet.
+ZONES = 2
 _ANSWER = 5.0  # seconds
 
 
@@ -66,6 +68,7 @@ class Aws(_Module):
         return [
             *super().flags(),
             f"--cidr={self.world.cidr}",
+            f"--zones={ZONES}",
             f"--withhold={self.world.node_pods}",
             f"--region={provider.REGION}",
         ]

@@ -9,22 +9,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from support import manifests
 from support.cluster import Object
 from support.operators import configuration
 from support.waiting import eventually
-from support.world import LIVE, STARTED, E2eWorld, condition, container_ids
+from support.world import LIVE, STARTED, TOLD, E2eWorld, condition, container_ids
 
 from kip.bootstrap.render import USER_DATA_LIMIT
 from kip.model.names import CELL_FINALIZER
 
 pytestmark = pytest.mark.e2e
 
-#: Seconds until a refusal is told; it takes no machine.
-_TOLD = 15.0
 #: Seconds until a lost instance is noticed (one sweep) and its pod has another machine.
 _REPLACED = 45.0
 #: Waits so short that machines that never come are given up while somebody watches.
@@ -91,16 +89,6 @@ def delete(world: E2eWorld, namespace: str, *pods: str) -> None:
     world.kubectl("delete", "pod", "-n", namespace, "--wait=false", *pods)
 
 
-def told(world: E2eWorld, namespace: str, pod: str, reason: str, timeout: float = _TOLD) -> str:
-    """The message of the pod's warning with that reason, as soon as there is one."""
-
-    def look() -> str:
-        events = [e for e in world.events(namespace, pod) if (e["type"], e["reason"]) == ("Warning", reason)]
-        return str(events[0]["message"]) if events else ""
-
-    return world.eventually(look, timeout, f"pod {pod} is told of {reason}", namespace)
-
-
 def waits(world: E2eWorld, namespace: str, pod: str, reason: str) -> None:
     """Fails unless the pod's own status says, too, why it waits."""
 
@@ -163,7 +151,7 @@ class TestRefused:
     """Pods that no machine can or may serve."""
 
     def test_a_pod_that_fits_no_instance(self, world: E2eWorld, refused: str) -> None:
-        message = told(world, refused, "huge", "NoInstanceFits")
+        message = world.told(refused, "huge", "NoInstanceFits")
         assert "900" in message
         waits(world, refused, "huge", "NoInstanceFits")
         assert world.cell_of("huge", refused) is None
@@ -171,7 +159,7 @@ class TestRefused:
     def test_wrong_annotations_are_all_named_with_what_is_allowed(
         self, world: E2eWorld, refused: str
     ) -> None:
-        message = told(world, refused, "mistaken", "InvalidAnnotation")
+        message = world.told(refused, "mistaken", "InvalidAnnotation")
         assert "pod.elotl.co/launch-type: 'gratis' is not allowed: expected on-demand, spot" in message
         assert "pod.elotl.co/volume-size: 'much' is not allowed: expected a size like 20Gi" in message
         waits(world, refused, "mistaken", "InvalidAnnotation")
@@ -182,8 +170,8 @@ class TestRefused:
             [pod] = labelled(world, refused, "everywhere")
             return str(pod["metadata"]["name"])
 
-        name = world.eventually(look, _TOLD, "the daemon set has a pod", refused)
-        assert "everywhere" in told(world, refused, name, "DaemonSetPod")
+        name = world.eventually(look, TOLD, "the daemon set has a pod", refused)
+        assert "everywhere" in world.told(refused, name, "DaemonSetPod")
         waits(world, refused, name, "DaemonSetPod")
         assert world.cell_of(name, refused) is None
 
@@ -200,7 +188,7 @@ def test_an_unknown_image_is_the_kubelets_to_report_and_the_pod_goes_quickly(
         return "demo.kip.local/none:1" in status["state"]["waiting"]["message"]
 
     world.eventually(look, 45, "the kubelet cannot pull the image", namespace)
-    assert "demo.kip.local/none:1" in told(world, namespace, "no-image", "Failed")
+    assert "demo.kip.local/none:1" in world.told(namespace, "no-image", "Failed")
     delete(world, namespace, "no-image")
     world.gone("pods", "no-image", namespace, 15)
     assert len(launched_since(world, before)) == 1
@@ -223,7 +211,7 @@ def test_user_data_that_is_too_large_is_told_with_size_limit_and_key(
             check=False,
         )
         world.apply(manifests.pod("loaded", namespace))
-        message = told(world, namespace, "loaded", "InvalidRequest")
+        message = world.told(namespace, "loaded", "InvalidRequest")
         waits(world, namespace, "loaded", "InvalidRequest")
         delete(world, namespace, "loaded")
         world.gone("pods", "loaded", namespace, 10)
@@ -288,7 +276,7 @@ def test_without_aws_the_node_is_not_ready_and_says_why_and_running_pods_go_on(
     [running] = world.run(manifests.pod("running", namespace))
     world.aws.fail("*", error="drop", count=None)
     world.apply(manifests.pod("stranded", namespace))
-    told(world, namespace, "stranded", "CloudUnreachable", 30)
+    world.told(namespace, "stranded", "CloudUnreachable", 30)
 
     def ready() -> Object:
         conditions = world.existing("nodes", manifests.NODE)["status"]["conditions"]
@@ -310,7 +298,7 @@ def test_a_pod_deleted_while_ec2_is_asked_leaves_nothing(world: E2eWorld, namesp
     before = known(world)
     world.aws.fail("RunInstances", delay_s=60)
     world.apply(manifests.pod("recalled", namespace))
-    world.eventually(lambda: not world.aws.faults(), _TOLD, "EC2 has the call", namespace)
+    world.eventually(lambda: not world.aws.faults(), TOLD, "EC2 has the call", namespace)
     delete(world, namespace, "recalled")
     world.aws.heal()
     world.gone("pods", "recalled", namespace, 15)
@@ -327,10 +315,10 @@ class TestMachines:
         world.aws.settings(tags={"kip-room/no-sshd": "true"})
         world.apply(manifests.pod("deaf", namespace))
         first = world.eventually(
-            lambda: world.instance_of("deaf", namespace), _TOLD, "the pod has an instance", namespace
+            lambda: world.instance_of("deaf", namespace), TOLD, "the pod has an instance", namespace
         )
         world.aws.settings(tags={})
-        message = told(world, namespace, "deaf", "CellUnreachable", _CONNECT_S + 30)
+        message = world.told(namespace, "deaf", "CellUnreachable", _CONNECT_S + 30)
         assert f"within {_CONNECT_S} s" in message
         ended(world, first)
         world.ready("deaf", namespace)
@@ -344,7 +332,7 @@ class TestMachines:
         before = known(world)
         world.aws.settings(tags={"kip-room/no-kubelet": "true"})
         world.apply(manifests.pod("mute", namespace))
-        message = told(world, namespace, "mute", "KubeletSilent", _SILENT_S + 45)
+        message = world.told(namespace, "mute", "KubeletSilent", _SILENT_S + 45)
         assert f"within {_SILENT_S} s" in message
 
         def rests() -> bool:
@@ -394,19 +382,62 @@ def ended(world: E2eWorld, *instances: str) -> None:
 # What takes its time, while other things happen.
 
 
+class Hindrance(NamedTuple):
+    """Why EC2 refuses a pod's first launch until somebody does something, and what the pod is told about it."""
+
+    reason: str
+    told: str
+    fault: dict[str, Any] | None = None
+    """None for what this AWS refuses by itself."""
+    wish: tuple[str, str] | None = None
+    """The annotation that is wrong."""
+
+
+_GROUPS, _PROFILE = "pod.elotl.co/security-groups", "pod.elotl.co/instance-profile"
+#: A pod's name and why it gets no machine. Each asks for a type of its own, so that each meets its own fault.
+HINDRANCES = {
+    "not-allowed": Hindrance(
+        "NotAuthorized", "not allowed to call ec2:RunInstances", {"error": "UnauthorizedOperation"}
+    ),
+    "no-image": Hindrance("NotFound", "cells.bootImageSpec", {"error": "InvalidAMIID.NotFound"}),
+    "no-profile": Hindrance(
+        "InvalidRequest",
+        f"annotation {_PROFILE}",
+        {
+            "error": "InvalidParameterValue",
+            "message": "Value (absent) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
+        },
+        (_PROFILE, "absent"),
+    ),
+    "no-group": Hindrance("NotFound", f"annotation {_GROUPS}", None, (_GROUPS, "sg-0123456789abcdef0")),
+}
+_TYPES = dict(zip(HINDRANCES, ("m5.large", "m5a.large", "c5.xlarge", "c5a.xlarge"), strict=True))
+
+
 @pytest.fixture(scope="module")
-def not_allowed(world: E2eWorld, shared_namespace: str) -> Iterator[str]:
-    """A pod whose first launch EC2 does not permit; the permission is given at once."""
-    world.aws.fail("RunInstances", error="UnauthorizedOperation")
-    world.apply(manifests.pod("not-allowed", shared_namespace))
-    yield "not-allowed"
-    delete(world, shared_namespace, "not-allowed")
+def hindered(world: E2eWorld, shared_namespace: str) -> Iterator[None]:
+    """Pods that EC2 refuses once; what hinders all but one of them is gone after that."""
+    pods = []
+    for name, (_, _, fault, wish) in HINDRANCES.items():
+        if fault:
+            world.aws.fail("RunInstances", match={"InstanceType": _TYPES[name]}, **fault)
+        wishes = dict((("pod.elotl.co/instance-type", _TYPES[name]), *([wish] if wish else ())))
+        pods.append(manifests.pod(name, shared_namespace, annotations=wishes))
+    world.apply(*pods)
+    yield
+    delete(world, shared_namespace, *HINDRANCES)
 
 
-def test_a_missing_permission_is_named(world: E2eWorld, shared_namespace: str, not_allowed: str) -> None:
-    message = told(world, shared_namespace, not_allowed, "NotAuthorized")
-    assert "not allowed to call ec2:RunInstances" in message
-    waits(world, shared_namespace, not_allowed, "NotAuthorized")
+@pytest.mark.usefixtures("hindered")
+@pytest.mark.parametrize("name", HINDRANCES)
+def test_what_people_have_to_do_is_told(world: E2eWorld, shared_namespace: str, name: str) -> None:
+    hindrance = HINDRANCES[name]
+    assert hindrance.told in world.told(shared_namespace, name, hindrance.reason)
+    waits(world, shared_namespace, name, hindrance.reason)
+    cell = world.cell_of(name, shared_namespace)
+    assert cell
+    [launched] = [each for each in cell["status"]["conditions"] if each["type"] == "Launched"]
+    assert hindrance.told in launched["message"]
 
 
 # Machines and objects that are taken away.
@@ -432,7 +463,7 @@ def bereft(world: E2eWorld, shared_namespace: str) -> Iterator[dict[str, str]]:
         world.apply(manifests.pod("unborn", shared_namespace))
         had["unborn"] = world.eventually(
             lambda: world.instance_of("unborn", shared_namespace),
-            _TOLD,
+            TOLD,
             "it has an instance",
             shared_namespace,
         )
@@ -476,7 +507,7 @@ def test_an_instance_ended_by_somebody_else_fails_its_pod(
     message = failed(world, shared_namespace, "lone", "InstanceGone")
     assert bereft["lone"] in message
     assert "ended by somebody else" in message
-    told(world, shared_namespace, "lone", "InstanceGone")
+    world.told(shared_namespace, "lone", "InstanceGone")
     ended(world, bereft["lone"])
 
 
@@ -496,7 +527,7 @@ def test_an_instance_lost_before_its_pod_began_is_replaced(
     world: E2eWorld, shared_namespace: str, bereft: dict[str, str]
 ) -> None:
     world.ready("unborn", shared_namespace, _REPLACED)
-    assert "ended by somebody else" in told(world, shared_namespace, "unborn", "InstanceGone")
+    assert "ended by somebody else" in world.told(shared_namespace, "unborn", "InstanceGone")
     assert world.instance_of("unborn", shared_namespace) != bereft["unborn"]
 
 
@@ -504,7 +535,7 @@ def test_a_cell_deleted_by_hand_takes_its_instance_and_fails_its_pod(
     world: E2eWorld, shared_namespace: str, bereft: dict[str, str]
 ) -> None:
     failed(world, shared_namespace, "handled", "CellDeleted")
-    told(world, shared_namespace, "handled", "CellDeleted")
+    world.told(shared_namespace, "handled", "CellDeleted")
     ended(world, bereft["handled"])
 
 
@@ -515,10 +546,11 @@ def test_an_instance_that_no_cell_names_is_ended_and_its_pod_fails(
     ended(world, bereft["stripped"])
 
 
-def test_once_the_permission_is_given_the_pod_runs(
-    world: E2eWorld, shared_namespace: str, not_allowed: str
-) -> None:
-    """EC2 is asked again by and by, without anybody's doing."""
-    pod = world.ready(not_allowed, shared_namespace, 20 + STARTED)
-    assert "reason" not in pod["status"]
-    assert "message" not in pod["status"]
+@pytest.mark.usefixtures("hindered")
+def test_once_it_is_mended_the_pods_run(world: E2eWorld, shared_namespace: str) -> None:
+    """EC2 is asked again by and by, without anybody's doing; at once for a pod that was mended itself."""
+    world.kubectl("annotate", "pod", "-n", shared_namespace, "no-group", f"{_GROUPS}-")
+    for name in HINDRANCES:
+        pod = world.ready(name, shared_namespace, 60 + STARTED)
+        assert "reason" not in pod["status"]
+        assert "message" not in pod["status"]

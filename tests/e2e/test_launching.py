@@ -6,24 +6,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from support import manifests
 from support.cluster import Object
 from support.world import E2eWorld
 
+from kip.local.aws.backend import Site
+from kip.local.services import ZONES
+
 pytestmark = pytest.mark.e2e
 
-TYPES = "pod.elotl.co/instance-type"
+TYPES, LAUNCH_TYPE = "pod.elotl.co/instance-type", "pod.elotl.co/launch-type"
 BATCH, GRANTED, BOOTED = 20, 8, 4
-
-
-def told(world: E2eWorld, namespace: str, pod: str, reason: str) -> str:
-    """The newest event of this kind about the pod."""
-    found = [event["message"] for event in world.events(namespace, pod) if event["reason"] == reason]
-    assert found, f"no event {reason} about {pod}"
-    return str(found[-1])
 
 
 def test_when_two_offers_are_sold_out_the_pod_runs_on_the_third_and_its_event_says_so(
@@ -35,35 +31,69 @@ def test_when_two_offers_are_sold_out_the_pod_runs_on_the_third_and_its_event_sa
     calls = world.aws.calls("RunInstances")
     errors = [call["error"] for call in calls]
     assert errors == ["InsufficientInstanceCapacity", "InsufficientInstanceCapacity", None]
-    types = [call["instance_type"] for call in calls]
-    assert len(set(types)) == 3
-    message = told(world, namespace, "third", "CellLaunched")
-    assert types[2] in message
-    refused = message.partition("refused were ")[2]
-    assert all(kind in refused for kind in types[:2]), message
-    assert "InsufficientInstanceCapacity" in refused
+    assert len({(call["instance_type"], call["subnet_id"]) for call in calls}) == 3
+    message = world.told(namespace, "third", "CellLaunched", kind="Normal")
+    chosen, _, refused = message.partition("refused were ")
+    assert calls[2]["instance_type"] in chosen
+    assert [each.partition(" ")[0] for each in refused.split("; ")] == [c["instance_type"] for c in calls[:2]]
+    assert refused.count("InsufficientInstanceCapacity") == 2
 
 
-@pytest.mark.parametrize(
-    ("code", "family"),
-    [
-        ("VcpuLimitExceeded", "m5*"),
-        ("Unsupported", "r5*"),
-        ("InsufficientHostCapacity", "m6i*"),
-        ("UnfulfillableCapacity", "c6i*"),
-    ],
+class Refusal(NamedTuple):
+    """How EC2 answers the first launches of an instance type that only one test asks for, and where its pod ends up."""
+
+    code: str
+    instance_type: str
+    wish: str = "on-demand"
+    count: int = 1
+    market: str = "on-demand"
+
+
+#: What only another offer can help against: the same type in the other zone, or on the other market.
+REFUSALS = (
+    Refusal("InstanceLimitExceeded", "m5.large"),
+    Refusal("VcpuLimitExceeded", "m5a.large"),
+    Refusal("Unsupported", "r5.large"),
+    Refusal("InsufficientHostCapacity", "m6i.large", "dedicated"),
+    Refusal("UnfulfillableCapacity", "c6i.large"),
+    Refusal("SpotMaxPriceTooLow", "m6a.large", "spot", market="spot"),
+    Refusal("MaxSpotInstanceCountExceeded", "c6a.large", "spot-preferred", count=2),
 )
+
+
 def test_what_only_another_offer_can_help_against_is_answered_by_one_at_once(
-    world: E2eWorld, namespace: str, code: str, family: str
+    world: E2eWorld, namespace: str
 ) -> None:
-    """Each with types of its own: what was refused is left out for a while, for all pods."""
     world.aws.forget_calls()
-    world.aws.fail("RunInstances", error=code)
-    world.run(manifests.pod("elsewhere", namespace, annotations={TYPES: family}))
-    first, second = world.aws.calls("RunInstances")
-    assert (first["error"], second["error"]) == (code, None)
-    assert first["instance_type"] != second["instance_type"]
-    assert code in told(world, namespace, "elsewhere", "CellLaunched")
+    names = {refusal: refusal.code.lower() for refusal in REFUSALS}
+    for code, kind, _, count, _ in REFUSALS:
+        world.aws.fail("RunInstances", error=code, match={"InstanceType": kind}, count=count)
+    world.run(
+        *(
+            manifests.pod(
+                name,
+                namespace,
+                annotations={TYPES: refusal.instance_type, LAUNCH_TYPE: refusal.wish},
+            )
+            for refusal, name in names.items()
+        ),
+        timeout=120,
+    )
+    for refusal, name in names.items():
+        calls = [c for c in world.aws.calls("RunInstances") if c["instance_type"] == refusal.instance_type]
+        assert [call["error"] for call in calls] == [refusal.code] * refusal.count + [None]
+        assert len({call["subnet_id"] for call in calls}) == 2
+        instance = world.instance_of(name, namespace)
+        [machine] = [one for one in world.instances() if one["id"] == instance]
+        assert machine["market"] == refusal.market
+        message = world.told(namespace, name, "CellLaunched", kind="Normal")
+        assert message.count(refusal.code) == refusal.count, message
+
+
+def zones(world: E2eWorld) -> dict[str, str]:
+    """The subnets of cells, and the zone of each."""
+    site = Site(cidr=world.world.cidr, zones=ZONES)
+    return {subnet_id: zone for subnet_id, zone, _ in site.subnets()}
 
 
 @pytest.fixture
@@ -118,7 +148,8 @@ def test_a_batch_that_is_granted_in_part_serves_those_it_can_and_the_others_go_o
     assert sorted(instances.values()) == sorted(one["id"] for one in launched), "one for each, and no other"
     first = world.aws.calls("RunInstances")[0]
     assert first["count"] > GRANTED
-    assert Counter(one["type"] for one in launched)[first["instance_type"]] == GRANTED
+    by_offer = Counter((one["type"], one["zone"]) for one in launched)
+    assert by_offer[first["instance_type"], zones(world)[first["subnet_id"]]] == GRANTED
     for name in names[BOOTED:]:
         world.kubectl("delete", "pod", "-n", namespace, name, "--wait=false")
     for name in names[:BOOTED]:
@@ -142,3 +173,19 @@ def test_more_calls_than_ec2_admits_are_made_more_slowly_and_all_pods_run(
     assert sum(call["error"] == "RequestLimitExceeded" for call in calls) >= 1
     granted = Counter(call["instance_type"] for call in calls if not call["error"])
     assert granted == dict.fromkeys(kinds, 1)
+
+
+def test_a_subnet_without_free_addresses_is_left_for_the_other_zones(world: E2eWorld, namespace: str) -> None:
+    """The last one here: the subnet stays left out for a while, for all pods."""
+    world.aws.forget_calls()
+    world.aws.fail("RunInstances", error="InsufficientFreeAddressesInSubnet")
+    world.apply(manifests.pod("first", namespace))
+    message = world.told(namespace, "first", "CellLaunched", kind="Normal")
+    assert "InsufficientFreeAddressesInSubnet" in message
+    world.apply(manifests.pod("second", namespace))
+    for name in ("first", "second"):
+        world.ready(name, namespace)
+    refused, *granted = world.aws.calls("RunInstances")
+    assert refused["error"] == "InsufficientFreeAddressesInSubnet"
+    [other] = set(zones(world)) - {refused["subnet_id"]}
+    assert [call["subnet_id"] for call in granted] == [other, other]

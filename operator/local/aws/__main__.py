@@ -29,7 +29,14 @@ class _Network(click.ParamType[IPv4Network]):
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=5000, show_default=True, help="Port to listen on; 0 takes a free one.")
-@click.option("--cidr", type=_Network(), required=True, help="Network of the VPC and its subnet.")
+@click.option("--cidr", type=_Network(), required=True, help="Network of the VPC.")
+@click.option(
+    "--zones",
+    type=click.Choice([1, 2, 4]),
+    default=1,
+    show_default=True,
+    help="Zones that have a subnet, of equal shares of the VPC.",
+)
 @click.option(
     "--withhold", type=_Network(), multiple=True, help="Range of it that no instance gets; repeatable."
 )
@@ -43,6 +50,7 @@ def main(
     host: str,
     port: int,
     cidr: IPv4Network,
+    zones: int,
     withhold: tuple[IPv4Network, ...],
     state: Path | None,
     region: str,
@@ -51,7 +59,7 @@ def main(
     """Serve AWS's API and, below /_kip/, the control API of a local world."""
     if state:
         state.mkdir(parents=True, exist_ok=True)
-    site = Site(cidr=cidr, withheld=withhold, region=region, kubernetes=kubernetes)
+    site = Site(cidr=cidr, withheld=withhold, region=region, kubernetes=kubernetes, zones=zones)
     try:
         server = AwsServer(host, port, site, state)
     except (StateError, OSError) as error:

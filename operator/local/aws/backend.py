@@ -18,6 +18,7 @@ from kip.local.aws.network import LocalSubnet
 
 #: Fixed, so that configuration files can name them.
 VPC_ID = "vpc-0c1b0000000000001"
+#: The first zone's.
 SUBNET_ID = "subnet-0c1b0000000000001"
 LOCAL_TAG = {"kip-local": "true"}
 
@@ -39,10 +40,21 @@ class Site:
     region: str = "us-east-1"
     kubernetes: str = "1.36"
     """Minor version in the names of the EKS images."""
+    zones: int = 1
+    """How many zones have a subnet, of equal shares of `cidr`: a power of two, at most 4."""
 
     @property
     def zone(self) -> str:
+        """The first one."""
         return f"{self.region}a"
+
+    def subnets(self) -> list[tuple[str, str, IPv4Network]]:
+        """Id, zone and range of each."""
+        shares = self.cidr.subnets(prefixlen_diff=self.zones.bit_length() - 1)
+        return [
+            (f"{SUBNET_ID[:-1]}{number + 1}", f"{self.region}{'abcd'[number]}", share)
+            for number, share in enumerate(shares)
+        ]
 
 
 class LocalBackend(EC2Backend):
@@ -67,25 +79,26 @@ class LocalBackend(EC2Backend):
         self.create_route_table(VPC_ID, main=True)
         self.create_network_acl(VPC_ID, default=True)
         self.create_security_group("default", "default VPC security group", vpc_id=VPC_ID, is_default=True)
-        self._create_subnet()
+        for subnet in self.site.subnets():
+            self._create_subnet(*subnet)
         return vpc
 
-    def _create_subnet(self) -> None:
+    def _create_subnet(self, subnet_id: str, zone_name: str, cidr: IPv4Network) -> None:
         zones = RegionsAndZonesBackend.zones[self.site.region]
         subnet = LocalSubnet(  # type: ignore[abstract] # as above
             self,
-            SUBNET_ID,
+            subnet_id,
             VPC_ID,
-            str(self.site.cidr),
+            str(cidr),
             None,
-            next(zone for zone in zones if zone.name == self.site.zone),
+            next(zone for zone in zones if zone.name == zone_name),
             default_for_az=True,
             map_public_ip_on_launch=False,
             withheld=self.site.withheld,
         )
         subnet.add_tags(LOCAL_TAG)
-        self.associate_default_network_acl_with_subnet(SUBNET_ID, VPC_ID)
-        self.subnets[self.site.zone][SUBNET_ID] = subnet
+        self.associate_default_network_acl_with_subnet(subnet_id, VPC_ID)
+        self.subnets[zone_name][subnet_id] = subnet
 
     def _load_amis(self) -> None:
         for number, (architecture, variant) in enumerate(_VARIANTS):

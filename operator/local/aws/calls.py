@@ -23,6 +23,8 @@ class Call:
     """Until it was answered, injected delays included."""
     client_token: str | None
     instance_type: str | None
+    subnet_id: str | None
+    """Of RunInstances."""
     count: int | None
     """MaxCount of RunInstances, number of ids of TerminateInstances."""
     status: int | None
@@ -53,6 +55,7 @@ class Calls:
             seconds=round(time.time() - received, 6),
             client_token=parameters.get("ClientToken"),
             instance_type=parameters.get("InstanceType"),
+            subnet_id=parameters.get("NetworkInterface.1.SubnetId") or parameters.get("SubnetId"),
             count=_count(action, parameters),
             status=status,
             error=error,

@@ -168,6 +168,7 @@ def describe(instance: LocalInstance) -> dict[str, Any]:
         "launch_time": instance.launch_time.isoformat(),
         "shutdown_behavior": instance.instance_initiated_shutdown_behavior,
         "subnet_cidr": instance.last_subnet_cidr,
+        "vpc_cidr": str(instance.ec2_backend.site.cidr),
         "zone": instance.placement.zone,
         "hop_limit": instance.metadata_options.http_put_response_hop_limit,
         "market": instance.lifecycle or "on-demand",

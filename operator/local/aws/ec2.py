@@ -177,14 +177,14 @@ class LocalEC2Response(NetworkCalls):
                 f"MinCount {least} and MaxCount {most}: at least 1, MinCount the lower one",
             )
         capacity = most if self.account.max_grant is None else min(most, self.account.max_grant)
+        subnet = self._subnet()
         if capacity < least:
             kind = self._get_param("InstanceType", "")
             raise EC2ClientError(
                 "InsufficientInstanceCapacity",
                 f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested"
-                f" ({self.account.backend.site.zone}).",
+                f" ({subnet.availability_zone}).",
             )
-        subnet = self._subnet()
         room = subnet.available_ip_address_count // self._addresses_per_instance()
         if room < least:
             raise subnet.no_free_addresses()
@@ -204,7 +204,7 @@ class LocalEC2Response(NetworkCalls):
         if not isinstance(subnet, LocalSubnet):
             raise EC2ClientError(
                 "InvalidParameterValue",
-                f"The local AWS boots instances in {SUBNET_ID} only, not in {subnet.id}",
+                f"The local AWS boots instances in its own subnets, like {SUBNET_ID}, not in {subnet.id}",
             )
         return subnet
 

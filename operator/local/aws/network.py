@@ -1,4 +1,4 @@
-"""The local VPC's only subnet: hands out addresses as EC2 does, and reuses them as late as it can."""
+"""A subnet of the local VPC: hands out addresses as EC2 does, and reuses them as late as it can."""
 
 from __future__ import annotations
 

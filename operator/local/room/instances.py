@@ -28,6 +28,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     private_ip: str
     mac: str
     subnet_cidr: str
+    vpc_cidr: str
     zone: str
     secondary_ips: list[str] = msgspec.field(default_factory=list)
     user_data_b64: str = ""

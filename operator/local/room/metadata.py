@@ -73,8 +73,8 @@ def _interface(instance: Instance) -> Tree:
         "local-ipv4s": "\n".join(instance.addresses),
         "mac": instance.mac,
         "subnet-ipv4-cidr-block": instance.subnet_cidr,
-        "vpc-ipv4-cidr-block": instance.subnet_cidr,
-        "vpc-ipv4-cidr-blocks": instance.subnet_cidr,
+        "vpc-ipv4-cidr-block": instance.vpc_cidr,
+        "vpc-ipv4-cidr-blocks": instance.vpc_cidr,
     }
 
 

@@ -30,6 +30,8 @@ def plug_in(network: Network, namespace: Path, instance: Instance) -> None:
         "ip link set lo up",
         f"ip addr add {instance.private_ip}/{length} dev eth0",
         "ip link set eth0 up",
+        # In the VPC's router's place: a machine finds those in other subnets on the same bridge.
+        f"ip route replace {instance.vpc_cidr} dev eth0 src {instance.private_ip}",
         f"ip route add default via {network.host_address}",
         f"ip route add {METADATA_ADDRESS}/32 dev eth0",
         # A new namespace inherits the host's: user data that forgets to switch forwarding on shall fail.

@@ -88,6 +88,7 @@ class Endpoint:
             "secondary_ips": [str(self._world.cidr[100 + number])],
             "mac": ":".join(["02", "00", *(f"{byte:02x}" for byte in address.packed)]),
             "subnet_cidr": str(self._world.cidr),
+            "vpc_cidr": str(self._world.cidr),
             "zone": "us-east-1a",
             "shutdown_behavior": "terminate",
             "user_data_b64": base64.b64encode(user_data).decode(),

@@ -23,6 +23,8 @@ from kip.model.names import TAG_NODE
 LIVE = ("pending", "running", "stopping", "shutting-down")
 #: Seconds from a pod's creation to Running on a machine that does other things too; usually 4.
 STARTED = 60.0
+#: Seconds until an event is there about something that takes no machine.
+TOLD = 15.0
 #: Seconds from a pod's deletion, its grace period apart, to the end of its instance; usually 2.
 ENDED = 60.0
 
@@ -128,6 +130,17 @@ class E2eWorld(Cluster):
             return found
 
         return self.eventually(look, timeout, f"pod {pod} is Ready", namespace)
+
+    def told(
+        self, namespace: str, pod: str, reason: str, timeout: float = TOLD, *, kind: str = "Warning"
+    ) -> str:
+        """The message of the pod's newest event of that kind and reason, as soon as there is one."""
+
+        def look() -> str:
+            events = [e for e in self.events(namespace, pod) if (e["type"], e["reason"]) == (kind, reason)]
+            return str(events[-1]["message"]) if events else ""
+
+        return self.eventually(look, timeout, f"pod {pod} is told of {reason}", namespace)
 
     def existing(self, resource: str, name: str, namespace: str | None = None) -> Object:
         """The object. Raises AssertionError: there is none."""

@@ -11,6 +11,7 @@ from kip.cells.repository import CELLS_PATH
 from kip.cloud.errors import (
     InsufficientCapacity,
     NotAuthorized,
+    NotFound,
     SubnetFull,
     Throttled,
     TokenConflict,
@@ -225,6 +226,20 @@ async def test_a_refusal_of_ec2_is_not_asked_again_because_it_was_reported(world
     assert len(await world.events("NotAuthorized")) == 1
     await world.let_pass(600)
     assert 29 <= len(world.cloud.called("RunInstances")) <= 33
+
+
+async def test_a_pod_that_is_mended_after_a_refusal_is_asked_for_again_at_once(world):
+    """EC2 refuses what the pod wants; everything else about it may change without a new question."""
+    refusal = NotFound("The security group 'sg-1' does not exist", code="InvalidGroup.NotFound")
+    world.cloud.fail("RunInstances", refusal)
+    world.begin()
+    await world.pod("web", annotations={"pod.elotl.co/security-groups": "sg-1"})
+    await world.until("refused", lambda: _reason(world, "web", "NotFound"))
+    await world.let_pass(5)
+    assert len(world.cloud.called("RunInstances")) == 1
+    assert "cells.extraSecurityGroups" in (await world.get("web"))["status"]["message"]
+    await world.annotate("web", {"pod.elotl.co/security-groups": None})
+    await world.until("running", lambda: world.running("web"), seconds=5)
 
 
 async def test_the_reason_is_taken_back_when_the_pod_gets_its_machine(world):

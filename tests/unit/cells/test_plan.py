@@ -14,7 +14,7 @@ from kip.cells.site import SiteOptions, Sites
 from kip.cells.spec import LaunchSpec
 from kip.cloud import instance_data
 from kip.cloud.base import Subnet
-from kip.cloud.errors import InsufficientCapacity
+from kip.cloud.errors import InsufficientCapacity, NotFound, SubnetFull, Unreachable
 from kip.cloud.fake import FakeCloud
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.model.cell import Intent
@@ -37,12 +37,15 @@ class NamedZones(FakeCloud):
 
 
 def planner(
-    cloud: type[FakeCloud] = FakeCloud, options: PlanOptions = OPTIONS, **more: Any
+    cloud: FakeCloud | None = None,
+    options: PlanOptions = OPTIONS,
+    clock: ManualClock | None = None,
+    **more: Any,
 ) -> SelectingPlanner:
-    clock = ManualClock()
-    world = cloud(clock=clock)
+    clock = clock or ManualClock()
+    cloud = cloud or FakeCloud(clock=clock)
     site_options = SiteOptions(cluster="blue", kubernetes_minor="1.36")
-    sites = Sites(world, world, clock, site_options, user_data=lambda cidrs, variant: b"")
+    sites = Sites(cloud, cloud, clock, site_options, user_data=lambda cidrs, variant: variant.encode())
     return SelectingPlanner(sites, UnavailableOfferings(), options, **more)
 
 
@@ -71,14 +74,18 @@ def pod(launch_type: str | None = None, **spec: Any) -> dict[str, Any]:
     }
 
 
+def requesting(**requests: str) -> dict[str, Any]:
+    return pod(containers=[{"name": "main", "resources": {"requests": requests}}])
+
+
 async def test_a_zone_is_not_asked_for_what_it_does_not_have() -> None:
     """use1-az3 is the oldest zone of us-east-1, with a twentieth of the types."""
     assert {spec.zone for spec in await planner().plan(pod())} == {"us-east-1a", "us-east-1b"}
-    assert {spec.zone for spec in await planner(NamedZones).plan(pod())} == {"us-east-1b"}
+    assert {spec.zone for spec in await planner(NamedZones()).plan(pod())} == {"us-east-1b"}
 
 
 async def test_what_ec2_says_of_a_zone_counts_before_the_catalogue() -> None:
-    subject = planner(NamedZones)
+    subject = planner(NamedZones())
     subject.refresh(MarketData(offered={"us-east-1a": frozenset({"c6i.xlarge"}), "us-east-1b": frozenset()}))
     assert {(s.instance_type, s.zone) for s in await subject.plan(pod())} == {("c6i.xlarge", "us-east-1a")}
 
@@ -235,3 +242,97 @@ async def test_why_there_is_nothing() -> None:
     elsewhere = {"topology.kubernetes.io/zone": "us-east-1f"}
     with pytest.raises(NoOffer, match=r"wants topology\.kubernetes\.io/zone=us-east-1f, and cells can be in"):
         await planner().plan(pod(nodeSelector=elsewhere))
+
+
+async def test_a_machine_with_nvidia_gpus_boots_their_image_and_is_told_of_them() -> None:
+    cloud = FakeCloud()
+    plain = (await planner(cloud).plan(pod()))[0]
+    [first, *_] = await planner(cloud).plan(requesting(**{"nvidia.com/gpu": "1"}))
+    images = {fake.image.id: fake.image.name for fake in cloud.images}
+    assert "-nvidia-" in images[first.image_id]
+    assert "-standard-" in images[plain.image_id]
+    assert (first.user_data, plain.user_data) == (b"nvidia", b"standard")
+
+
+async def test_a_plan_is_the_same_for_equal_pods() -> None:
+    subject = planner()
+    one, other = await subject.plan(pod()), await subject.plan(pod())
+    assert one == other
+    assert len(one) > 1
+    assert one[0].digest() == other[0].digest()
+    assert len({spec.digest() for spec in one}) == len(one)
+
+
+async def test_what_is_sold_out_is_left_out() -> None:
+    subject = planner()
+    first = (await subject.plan(pod()))[0]
+    subject.unavailable(first, InsufficientCapacity("none"))
+    again = await subject.plan(pod())
+    assert (first.instance_type, first.zone) not in {(s.instance_type, s.zone) for s in again}
+
+
+async def test_a_pod_that_fits_nothing_or_asks_nonsense_is_told_why() -> None:
+    subject = planner()
+    with pytest.raises(NoOffer) as too_big:
+        await subject.plan(requesting(cpu="100000"))
+    assert too_big.value.reason == "NoInstanceFits"
+    with pytest.raises(NoOffer) as nonsense:
+        await subject.plan(pod("sideways"))
+    assert nonsense.value.reason == "InvalidAnnotation"
+
+
+async def test_a_full_subnet_gives_way_to_another_one_and_when_all_are_full_that_is_said() -> None:
+    subject = planner()
+    first = (await subject.plan(pod()))[0]
+    assert not subject.left_out(first)
+    subject.unavailable(first, SubnetFull("none", action="RunInstances"))
+    assert subject.left_out(first)
+    again = await subject.plan(pod())
+    assert first.subnet_id not in {s.subnet_id for s in again}
+    subject.unavailable(again[0], SubnetFull("none", action="RunInstances"))
+    with pytest.raises(NoOffer, match=first.subnet_id) as full:
+        await subject.plan(pod())
+    assert full.value.reason == "SubnetFull"
+
+
+async def test_the_request_of_a_pod_that_asks_nonsense_by_now_cannot_be_made_again() -> None:
+    [first, *_] = await planner().plan(pod())
+    assert await planner().replan(pod("sideways"), intent_of(first)) is None
+    clock, cloud = ManualClock(), FakeCloud()
+    subject = planner(cloud, clock=clock)
+    cloud.fail("DescribeImages", NotFound("none"))
+    assert await subject.replan(pod(), intent_of(first)) is None
+    cloud.fail("DescribeImages", Unreachable("timed out"))
+    await clock.advance(3)
+    with pytest.raises(Unreachable):
+        await subject.replan(pod(), intent_of(first))
+
+
+async def test_the_request_of_an_intent_is_found_again_by_another_process() -> None:
+    [first, *_] = await planner().plan(pod())
+    again = await planner().replan(pod(), intent_of(first))
+    assert again is not None
+    assert again.digest() == first.digest()
+
+
+async def test_a_request_that_cannot_be_made_again_is_none() -> None:
+    [first, *_] = await planner().plan(pod())
+    gone = replace(intent_of(first), subnet_id="subnet-gone")
+    assert await planner().replan(pod(), gone) is None
+    unknown = replace(intent_of(first), instance_type="t9.huge")
+    assert await planner().replan(pod(), unknown) is None
+
+
+async def test_a_pod_with_a_role_reaches_the_metadata_service_and_others_do_not() -> None:
+    plain = (await planner().plan(pod()))[0]
+    roled = (await planner(options=replace(OPTIONS, instance_profile="web")).plan(pod()))[0]
+    assert (plain.hop_limit, roled.hop_limit) == (1, 2)
+    assert (plain.instance_profile, roled.instance_profile) == (None, "web")
+
+
+def test_what_a_machine_has_is_known_for_known_types() -> None:
+    subject = planner()
+    assert subject.capacity("t3.micro")["cpu"] == "2"
+    assert subject.capacity("t9.huge") == {}
+    assert subject.price("t3.micro", "us-east-1a", "on-demand") is not None
+    assert subject.price("t3.micro", "us-east-1a", "spot") is None, "never a price that is made up"

@@ -7,23 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from kip.cells.launch import NoOffer
-from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.site import SiteOptions, Sites, ec2_architecture, variant_of
 from kip.cloud import catalogue
 from kip.cloud.base import ImageSpec
 from kip.cloud.errors import (
-    InsufficientCapacity,
     InvalidRequest,
     NotAuthorized,
     NotFound,
-    SubnetFull,
     Throttled,
     Unreachable,
 )
 from kip.cloud.fake import FakeCloud
-from kip.cloud.unavailable import UnavailableOfferings
-from kip.model.cell import Intent
 from kip.model.clock import ManualClock
 
 OPTIONS = SiteOptions(cluster="blue", kubernetes_minor="1.36")
@@ -44,21 +38,10 @@ class World:
             user_data=lambda cidrs, variant: f"{variant}: {' '.join(cidrs)}".encode(),
         )
 
-    def planner(self, **changes) -> SelectingPlanner:
-        options = PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0)
-        return SelectingPlanner(self.sites(), UnavailableOfferings(), replace(options, **changes))
-
 
 @pytest.fixture
 def world():
     return World()
-
-
-def pod(annotations: dict | None = None, **requests: str) -> dict:
-    return {
-        "metadata": {"name": "web", "namespace": "shop", "uid": "u", "annotations": annotations or {}},
-        "spec": {"containers": [{"name": "main", "resources": {"requests": requests}}]},
-    }
 
 
 async def test_a_site_is_found_once_for_all_who_ask_and_again_after_a_minute(world):
@@ -205,118 +188,8 @@ async def test_an_image_of_ones_own_is_for_machines_with_gpus_too(world):
     assert await sites.image(architecture, "nvidia") == await sites.image(architecture)
 
 
-async def test_a_machine_with_nvidia_gpus_boots_their_image_and_is_told_of_them(world):
-    plain = (await world.planner().plan(pod(cpu="1")))[0]
-    [first, *_] = await world.planner().plan(pod(**{"nvidia.com/gpu": "1"}))
-    images = {fake.image.id: fake.image.name for fake in world.cloud.images}
-    assert "-nvidia-" in images[first.image_id]
-    assert "-standard-" in images[plain.image_id]
-    assert (first.user_data[:7], plain.user_data[:9]) == (b"nvidia:", b"standard:")
-
-
 def test_gpus_of_other_makers_boot_the_standard_image():
     types = {kind.name: kind for kind in catalogue.load("us-east-1")}
     assert variant_of(types["g4dn.xlarge"]) == variant_of(types["g5g.xlarge"]) == "nvidia"
     radeon = replace(types["g4dn.xlarge"], gpu_manufacturer="AMD")
     assert variant_of(radeon) == variant_of(types["m7g.large"]) == "standard"
-
-
-async def test_a_plan_is_the_same_for_equal_pods(world):
-    planner = world.planner()
-    one, other = await planner.plan(pod(cpu="1")), await planner.plan(pod(cpu="1"))
-    assert one == other
-    assert len(one) > 1
-    assert one[0].digest() == other[0].digest()
-    assert len({spec.digest() for spec in one}) == len(one)
-
-
-async def test_what_is_sold_out_is_left_out(world):
-    planner = world.planner()
-    first = (await planner.plan(pod(cpu="1")))[0]
-    planner.unavailable(first, InsufficientCapacity("none"))
-    again = await planner.plan(pod(cpu="1"))
-    assert (first.instance_type, first.zone) not in {(s.instance_type, s.zone) for s in again}
-
-
-async def test_a_pod_that_fits_nothing_or_asks_nonsense_is_told_why(world):
-    planner = world.planner()
-    with pytest.raises(NoOffer) as too_big:
-        await planner.plan(pod(cpu="100000"))
-    assert too_big.value.reason == "NoInstanceFits"
-    with pytest.raises(NoOffer) as nonsense:
-        await planner.plan(pod({"pod.elotl.co/launch-type": "sideways"}))
-    assert nonsense.value.reason == "InvalidAnnotation"
-
-
-async def test_a_full_subnet_gives_way_to_another_one_and_when_all_are_full_that_is_said(world):
-    planner = world.planner()
-    first = (await planner.plan(pod(cpu="1")))[0]
-    assert not planner.left_out(first)
-    planner.unavailable(first, SubnetFull("none", action="RunInstances"))
-    assert planner.left_out(first)
-    again = await planner.plan(pod(cpu="1"))
-    assert first.subnet_id not in {s.subnet_id for s in again}
-    planner.unavailable(again[0], SubnetFull("none", action="RunInstances"))
-    with pytest.raises(NoOffer, match=first.subnet_id) as full:
-        await planner.plan(pod(cpu="1"))
-    assert full.value.reason == "SubnetFull"
-
-
-async def test_the_request_of_a_pod_that_asks_nonsense_by_now_cannot_be_made_again(world):
-    [first, *_] = await world.planner().plan(pod(cpu="1"))
-    assert (
-        await world.planner().replan(pod({"pod.elotl.co/launch-type": "sideways"}), intent_of(first)) is None
-    )
-    planner = world.planner()
-    world.cloud.fail("DescribeImages", NotFound("none"))
-    assert await planner.replan(pod(cpu="1"), intent_of(first)) is None
-    world.cloud.fail("DescribeImages", Unreachable("timed out"))
-    await world.clock.advance(3)
-    with pytest.raises(Unreachable):
-        await planner.replan(pod(cpu="1"), intent_of(first))
-
-
-def intent_of(spec) -> Intent:
-    return Intent(
-        client_token="t",
-        attempt=1,
-        count=1,
-        index=0,
-        instance_type=spec.instance_type,
-        subnet_id=spec.subnet_id,
-        zone=spec.zone,
-        market=spec.market,
-        image_id=spec.image_id,
-        parameters_sha256=spec.digest(),
-        requested_at=ManualClock().now(),
-    )
-
-
-async def test_the_request_of_an_intent_is_found_again_by_another_process(world):
-    [first, *_] = await world.planner().plan(pod(cpu="1"))
-    again = await world.planner().replan(pod(cpu="1"), intent_of(first))
-    assert again is not None
-    assert again.digest() == first.digest()
-
-
-async def test_a_request_that_cannot_be_made_again_is_none(world):
-    [first, *_] = await world.planner().plan(pod(cpu="1"))
-    gone = replace(intent_of(first), subnet_id="subnet-gone")
-    assert await world.planner().replan(pod(cpu="1"), gone) is None
-    unknown = replace(intent_of(first), instance_type="t9.huge")
-    assert await world.planner().replan(pod(cpu="1"), unknown) is None
-
-
-async def test_a_pod_with_a_role_reaches_the_metadata_service_and_others_do_not(world):
-    plain = (await world.planner().plan(pod(cpu="1")))[0]
-    roled = (await world.planner(instance_profile="web").plan(pod(cpu="1")))[0]
-    assert (plain.hop_limit, roled.hop_limit) == (1, 2)
-    assert (plain.instance_profile, roled.instance_profile) == (None, "web")
-
-
-def test_what_a_machine_has_is_known_for_known_types(world):
-    planner = world.planner()
-    assert planner.capacity("t3.micro")["cpu"] == "2"
-    assert planner.capacity("t9.huge") == {}
-    assert planner.price("t3.micro", "us-east-1a", "on-demand") is not None
-    assert planner.price("t3.micro", "us-east-1a", "spot") is None, "never a price that is made up"

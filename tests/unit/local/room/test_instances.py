@@ -22,6 +22,7 @@ _RUNNING: dict[str, Any] = {
     "private_ip": "10.77.0.11",
     "mac": "02:00:0a:4d:00:0b",
     "subnet_cidr": "10.77.0.0/24",
+    "vpc_cidr": "10.77.0.0/24",
     "zone": "us-east-1a",
     "something_new": 1,
 }

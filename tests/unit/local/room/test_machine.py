@@ -23,6 +23,7 @@ INSTANCE = Instance(
     private_ip="10.78.0.10",
     mac="02:00:0a:4e:00:0a",
     subnet_cidr="10.78.0.0/24",
+    vpc_cidr="10.78.0.0/24",
     zone="us-east-1a",
 )
 

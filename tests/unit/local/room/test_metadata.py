@@ -29,6 +29,7 @@ def instance(**changes: Any) -> Instance:
         "secondary_ips": ["10.77.0.12"],
         "mac": _MAC,
         "subnet_cidr": "10.77.0.0/24",
+        "vpc_cidr": "10.77.0.0/24",
         "zone": "us-east-1b",
         "launch_index": 3,
         "user_data_b64": base64.b64encode(b"\x1f\x8bbinary").decode(),

@@ -89,6 +89,7 @@ def running(*ids: str, **changes: Any) -> Listing:
         "memory_mib": 2048,
         "mac": "02:00:00:00:00:00",
         "subnet_cidr": "10.0.0.0/24",
+        "vpc_cidr": "10.0.0.0/24",
         "zone": "us-east-1a",
     }
     facts |= changes
