@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import botocore.loaders
+import botocore.session
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from botocore.model import Shape
+from botocore.validate import ParamValidator
 
 from kip.cloud.errors import NotAuthorized
 from kip.cloud.pricing import AwsPriceList, api_region, price_list, prices
@@ -20,19 +25,30 @@ from kip.model.clock import SystemClock
 AT_ONCE = Rate(burst=100, per_second=100)
 
 
+# What AWS has published of its API with the SDK: the shapes of question and answer, and an answer.
+_API = botocore.session.Session().get_service_model("pricing").operation_model("GetProducts")
+_EXAMPLES = botocore.loaders.create_loader().load_service_model("pricing", "examples-1")["examples"]
+_EXAMPLE: Any = _EXAMPLES["GetProducts"][0]["output"]
+
+
+def as_published(message: dict[str, Any], shape: Shape | None) -> dict[str, Any]:
+    """The message, which has that shape."""
+    report = ParamValidator().validate(message, shape)
+    assert not report.has_errors(), report.generate_report()
+    return message
+
+
 def product(instance_type: str, usd: str, *, unit: str = "Hrs", currency: str = "USD") -> str:
-    """As GetProducts gives them, shortened: a reservation's price, which is another one, comes along."""
-    reserved = {"priceDimensions": {"d": {"unit": "Hrs", "pricePerUnit": {"USD": "0.0001"}}}}
-    on_demand = {"sku": "S", "priceDimensions": {"d": {"unit": unit, "pricePerUnit": {currency: usd}}}}
-    attributes = {"instanceType": instance_type, "regionCode": "eu-west-1", "vcpu": "2", "tenancy": "Shared"}
-    return json.dumps(
-        {
-            "product": {"productFamily": "Compute Instance", "attributes": attributes, "sku": "S"},
-            "serviceCode": "AmazonEC2",
-            "terms": {"OnDemand": {"S.T": on_demand}, "Reserved": {"S.R": reserved}},
-            "version": "20261101",
-        }
-    )
+    """AWS's example, with other attributes and another price; a reservation's, which counts for nothing, comes along."""
+    entry = json.loads(_EXAMPLE["PriceList"][0])
+    entry["product"] |= {"productFamily": "Compute Instance"}
+    entry["product"]["attributes"] |= {"instanceType": instance_type, "vcpu": "2", "tenancy": "Shared"}
+    entry["terms"]["Reserved"] = copy.deepcopy(entry["terms"]["OnDemand"])
+    for kind, price in (("OnDemand", {currency: usd}), ("Reserved", {"USD": "0.0001"})):
+        (term,) = entry["terms"][kind].values()
+        (dimension,) = term["priceDimensions"].values()
+        dimension |= {"unit": unit, "pricePerUnit": price}
+    return json.dumps(entry)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +60,7 @@ def product(instance_type: str, usd: str, *, unit: str = "Hrs", currency: str = 
         (product("m7i.large", "12", unit="Quantity"), []),
         (product("m7i.large", "0.7", currency="CNY"), []),
         ('{"product": {"attributes": {}}, "terms": {}}', []),
+        (_EXAMPLE["PriceList"][0], []),
         ("nonsense", []),
         ('{"terms": []}', []),
     ],
@@ -80,6 +97,11 @@ def test_where_there_is_nobody_to_ask(region: str, endpoint_url: str | None, ask
     assert (price_list(session, region, SystemClock()) is not None) is asked
 
 
+def page(token: str, *products: str) -> dict[str, Any]:
+    """An answer; AWS's last page has an empty token or none."""
+    return as_published({**_EXAMPLE, "PriceList": [*products], "NextToken": token}, _API.output_shape)
+
+
 class Shop:
     """The price list's API in two pages, or its refusal."""
 
@@ -90,18 +112,15 @@ class Shop:
     async def answer(self, request: web.Request) -> web.Response:
         assert request.headers["X-Amz-Target"] == "AWSPriceListService.GetProducts"
         assert "/us-east-1/pricing/" in request.headers["Authorization"]
-        question = json.loads(await request.text())
+        question = as_published(json.loads(await request.text()), _API.input_shape)
         self.asked.append(question)
         body: dict[str, Any]
         if self.refusal:
             body = {"__type": self.refusal, "message": "no identity-based policy allows it"}
         elif "NextToken" not in question:
-            body = {
-                "PriceList": [product("m7i.large", "0.1"), product("c7i.large", "0.09")],
-                "NextToken": "2",
-            }
+            body = page("2", product("m7i.large", "0.1"), product("c7i.large", "0.09"))
         else:
-            body = {"PriceList": [product("t3.nano", "0.005")]}
+            body = page("", product("t3.nano", "0.005"))
         return web.json_response(
             body, status=400 if self.refusal else 200, content_type="application/x-amz-json-1.1"
         )
