@@ -82,6 +82,7 @@ from kip.metering.use import Use
 from kip.model import names
 from kip.model.cell import Cell, Phase
 from kip.model.clock import Clock
+from kip.model.hugepages import HugePages
 from kip.model.quantity import whole
 from kip.node.cloudhealth import CloudHealth
 from kip.node.events import NodeEvents
@@ -507,7 +508,9 @@ class NodeServing:
             defaults=self._defaults.of,
         )
 
-    def _user_data(self, vpc_cidrs: tuple[str, ...], variant: Variant) -> bytes:
+    def _user_data(
+        self, vpc_cidrs: tuple[str, ...], variant: Variant, huge_pages: tuple[HugePages, ...]
+    ) -> bytes:
         around = self._around
         return cell_user_data(
             around.settings,
@@ -516,6 +519,7 @@ class NodeServing:
             vpc_cidrs=vpc_cidrs,
             keys=around.keys,
             gpus=variant == "nvidia",
+            huge_pages=huge_pages,
         )
 
     def _refusal(self, pod: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ from kip.bootstrap.render import UserDataTooLarge, user_data
 from kip.cloud.errors import InvalidRequest
 from kip.config import Settings
 from kip.model.clock import Clock
+from kip.model.hugepages import HugePages
 
 # cells.deadManSwitch: 0 turns the switch off; a machine does not live for ten years.
 _NEVER_S = 10 * 365 * 86400
@@ -27,8 +28,9 @@ def cell_user_data(
     vpc_cidrs: Sequence[str],
     keys: OperatorKeys,
     gpus: bool = False,
+    huge_pages: tuple[HugePages, ...] = (),
 ) -> bytes:
-    """The user data of every cell of this node without NVIDIA GPUs, or of those with them.
+    """The user data of every cell of this node without NVIDIA GPUs, or of those with them, that has these huge pages.
 
     Raises:
         InvalidRequest: cells.cloudInitFile cannot be read, or is too large; the message has sizes and the limit.
@@ -49,6 +51,7 @@ def cell_user_data(
         vpc_cidrs=tuple(vpc_cidrs),
         extra_cloud_init=extra,
         device_plugin_image=cells.gpu.device_plugin_image if gpus else None,
+        huge_pages=huge_pages,
     )
     try:
         return user_data(options)

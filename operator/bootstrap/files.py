@@ -80,6 +80,8 @@ def _shell_variables(options: BootstrapOptions) -> str:
         # same bytes.
         "VPC_CIDRS": ", ".join(sorted(set(options.vpc_cidrs))),
     }
+    if options.huge_pages:
+        values["HUGE_PAGES"] = " ".join(f"{pages.kernel_name}={pages.number}" for pages in options.huge_pages)
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 
 

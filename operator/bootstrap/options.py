@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from kip.model.hugepages import HugePages
+
 # A node's name is a DNS subdomain (RFC 1123) in Kubernetes.
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -51,6 +53,8 @@ class BootstrapOptions:
     """Use the image's ECR credential provider if it has one."""
     device_plugin_image: str | None = None
     """Image of NVIDIA's device plugin, for machines that have NVIDIA GPUs; None for all others."""
+    huge_pages: tuple[HugePages, ...] = ()
+    """What the machine sets aside before its kubelet starts, which counts them then."""
     shutdown_grace_period_s: int = 120
     """How long the kubelet may stop the pod in order when the machine is shut down by others than us."""
 

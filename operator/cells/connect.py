@@ -21,10 +21,6 @@ _BLIP_S = 15.0
 _FAIR_TRY_S = 30.0
 
 _WAITING = "WaitingForDevices"
-_PREREQUISITES = (
-    "It needs a way from the cells to the registry of cells.gpu.devicePluginImage, and a machine image with NVIDIA's "
-    "driver and container toolkit"
-)
 
 
 def out_of_reach(tools: Tools, cell: Cell, pod: Pod) -> str | None:
@@ -92,8 +88,8 @@ class Connect:
         due = (cell.conditions.since(CONNECTED) or now) + timedelta(seconds=timeout_s)
         left_s = max((due - now).total_seconds(), self._fair_try_s(link, timeout_s))
         if left_s > 0:
-            return cell, Wait(left_s, "the GPUs are not there yet")
-        told = f"{message}, {timeout_s:g} s after the first contact. {_PREREQUISITES}"
+            return cell, Wait(left_s, f"{lack.resource} is not there yet")
+        told = f"{message}, {timeout_s:g} s after the first contact. {lack.prerequisites}"
         return await give_up(tools, cell, pod, "NoDevices", told)
 
     async def _not_there(self, cell: Cell, pod: Pod, link: Link) -> Step:

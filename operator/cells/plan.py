@@ -246,7 +246,7 @@ class SelectingPlanner:
             image_id=image.id,
             root_device_name=image.root_device_name,
             security_group_ids=tuple(dict.fromkeys((*site.security_group_ids, *needs.security_groups))),
-            user_data=site.user_data[variant],
+            user_data=site.user_data(variant, needs.huge_pages),
             root_volume_gib=max(volume, image.root_volume_gib),
             instance_profile=profile,
             associate_public_ip=False if private else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any, Generic, Literal, TypeVar
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from kip.cloud.base import Image, Images, ImageSpec, Network, Subnet
 from kip.cloud.errors import CloudError, InvalidRequest, NotFound, Throttled, Unreachable
 from kip.model.clock import Clock
+from kip.model.hugepages import HugePages
 from kip.model.instance_type import InstanceType
 
 log = structlog.get_logger(__name__)
@@ -26,6 +28,9 @@ _FAILED_FRESH_S = 2.0
 _STALE_S = 900.0
 # Also while nothing is launched the security group is looked after: pods on running cells depend on its rules.
 _LOOK_S = 300.0
+
+# Making user data takes some 20 ms; pods of one Deployment want the same huge pages, and most pods none.
+_KINDS_AT_HAND = 64
 
 # AWS names its EKS images so: https://docs.aws.amazon.com/eks/latest/userguide/eks-optimized-ami.html
 _EKS_IMAGE_OWNER = "amazon"
@@ -60,7 +65,8 @@ class Site:
     subnets: tuple[Subnet, ...]
     security_group_ids: tuple[str, ...]
     vpc_cidrs: tuple[str, ...]
-    user_data: Mapping[Variant, bytes]
+    user_data: Callable[[Variant, tuple[HugePages, ...]], bytes]
+    """Of machines that have these huge pages; raises InvalidRequest when it is too large."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class Sites:
         clock: Clock,
         options: SiteOptions,
         *,
-        user_data: Callable[[tuple[str, ...], Variant], bytes],
+        user_data: Callable[[tuple[str, ...], Variant, tuple[HugePages, ...]], bytes],
     ) -> None:
         """`user_data` makes it from the VPC's ranges; raises InvalidRequest when that is impossible."""
         self._network = network
@@ -179,7 +185,9 @@ class Sites:
             cluster=self._options.cluster, vpc_id=vpc_id, extra_cidrs=self._options.extra_cidrs
         )
         groups = (own_group, *self._options.extra_security_groups)
-        user_data = {variant: self._user_data(cidrs, variant) for variant in VARIANTS}
+        user_data = lru_cache(_KINDS_AT_HAND)(partial(self._user_data, cidrs))
+        for variant in VARIANTS:
+            user_data(variant, ())  # so that whatever is wrong with it is said before there is a pod
         return Site(subnets, groups, cidrs, user_data)
 
 

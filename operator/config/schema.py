@@ -566,7 +566,8 @@ class Kubelet(Section):
         Field(
             description="What each virtual node offers to the scheduler, which binds no more pods than fit. "
             "cpu, memory, pods and ephemeral-storage keep their default when not named here; no other resource "
-            "is offered. Pods that request GPUs need `nvidia.com/gpu` here."
+            "is offered. Pods that request GPUs need `nvidia.com/gpu` here, those with huge pages "
+            "`hugepages-2Mi` or `hugepages-1Gi`."
         ),
     ] = DEFAULT_CAPACITY
     labels: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from kip.model.hugepages import SIZES, HugePages
 from kip.model.placement import Term
 from kip.model.quantity import format_millis, human_bytes
 from kip.model.spread import ZoneSpread
@@ -43,7 +44,7 @@ class Requirements:
     cpu_millis: int = 0
     memory_bytes: int = 0
     """Huge pages are not in it: they come on top."""
-    huge_pages_bytes: int = 0
+    huge_pages: tuple[HugePages, ...] = ()
     gpus: int = 0
     """Whole NVIDIA GPUs (`nvidia.com/gpu`)."""
     gpu_kinds: tuple[str, ...] = ()
@@ -78,6 +79,11 @@ class Requirements:
     """False when the pod asks for neither CPU nor memory nor GPUs."""
     parts: tuple[Part, ...] = ()
     """Where the amounts come from."""
+
+    @property
+    def huge_pages_bytes(self) -> int:
+        """What the machine's kernel takes out of its memory for them."""
+        return sum(pages.number * SIZES[pages.resource] for pages in self.huge_pages)
 
     def __str__(self) -> str:
         amounts = [

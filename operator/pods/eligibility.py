@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kip.model.hugepages import SIZES
 from kip.model.quantity import QuantityError
 from kip.pods import resources
 from kip.pods.annotations import InvalidAnnotationError, wishes
@@ -126,8 +127,8 @@ def _huge_pages(pod: Pod) -> Iterator[str]:
         yield str(error)
         return
     for resource in sorted(requested):
-        if resource.startswith(resources.HUGE_PAGES) and requested[resource]:
-            yield f"cells have no huge pages, and the pod requests {resource}"
+        if resource.startswith(resources.HUGE_PAGES) and resource not in SIZES and requested[resource]:
+            yield f"cells have huge pages of 2Mi and 1Gi, and the pod requests {resource}"
 
 
 def _host_ports(pod: Pod) -> Iterator[str]:

@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
+from kip.model.hugepages import SIZES, HugePages
 from kip.model.placement import MARKETS, Term
 from kip.model.quantity import GIB
 from kip.model.requirements import GPU, MarketWish, Part, Requirements
 from kip.model.reserve import volume_bytes
 from kip.pods import placement, resources
 from kip.pods.annotations import LAUNCH_TYPE, PREFIX, Layer, Wishes, wishes
-from kip.pods.resources import HUGE_PAGES, Amounts
+from kip.pods.resources import Amounts
 from kip.pods.spread import Neighbour, zone_spreads
 from kip.pods.tree import Pod, items
 
 _EPHEMERAL = "ephemeral-storage"
-_ON_EVERY_CELL = frozenset({"cpu", "memory", _EPHEMERAL, GPU})
+_ON_EVERY_CELL = frozenset({"cpu", "memory", _EPHEMERAL, GPU, *SIZES})
 
 # Disk that the pod cannot use: the system of an EKS image is about 4 GiB; the rest is room for the layers of the
 # pod's image, whose size is not known when its machine is launched.
@@ -61,7 +62,7 @@ def requirements(pod: Pod, known: Known | None = None) -> Requirements:
     return Requirements(
         cpu_millis=_whole(total.get("cpu", Decimal(0)) * 1000),
         memory_bytes=_whole(total.get("memory", Decimal(0))),
-        huge_pages_bytes=_huge_pages(total),
+        huge_pages=_huge_pages(total),
         gpus=_whole(total.get(GPU, Decimal(0))),
         gpu_kinds=wanted.gpu_kinds,
         other_resources=_on_no_cell(total),
@@ -77,7 +78,7 @@ def requirements(pod: Pod, known: Known | None = None) -> Requirements:
         security_groups=wanted.security_groups,
         instance_profile=wanted.instance_profile,
         inherited=tuple(map(str, wanted.inherited)),
-        sized=any(total.get(resource) for resource in ("cpu", "memory", GPU)) or bool(_huge_pages(total)),
+        sized=any(total.get(resource) for resource in ("cpu", "memory", GPU, *SIZES)),
         parts=tuple(part for part in parts if part != Part(part.source)),
     )
 
@@ -120,19 +121,17 @@ def _architectures(by_pod: frozenset[str] | None, by_images: frozenset[str] | No
     }
 
 
-def _huge_pages(total: Amounts) -> int:
+def _huge_pages(total: Amounts) -> tuple[HugePages, ...]:
     """They are taken out of the machine's memory before the kubelet counts what is left."""
-    return _whole(sum((total[name] for name in total if name.startswith(HUGE_PAGES)), Decimal(0)))
+    return tuple(
+        HugePages(name, -(-_whole(amount) // SIZES[name]))
+        for name, amount in sorted(total.items())
+        if name in SIZES and amount
+    )
 
 
 def _on_no_cell(total: Amounts) -> tuple[str, ...]:
-    return tuple(
-        sorted(
-            name
-            for name, amount in total.items()
-            if amount and name not in _ON_EVERY_CELL and not name.startswith(HUGE_PAGES)
-        )
-    )
+    return tuple(sorted(name for name, amount in total.items() if amount and name not in _ON_EVERY_CELL))
 
 
 def _sources(pod: Pod) -> list[tuple[str, Amounts]]:
@@ -168,7 +167,7 @@ def _part(source: str, amounts: Amounts) -> Part:
         cpu_millis=_whole(amounts.get("cpu", Decimal(0)) * 1000),
         memory_bytes=_whole(amounts.get("memory", Decimal(0))),
         gpus=_whole(amounts.get(GPU, Decimal(0))),
-        huge_pages_bytes=_huge_pages(amounts),
+        huge_pages_bytes=sum(_whole(amount) for name, amount in amounts.items() if name in SIZES),
     )
 
 

@@ -257,7 +257,7 @@ def _without_amounts(needs: Requirements) -> Requirements:
         needs,
         cpu_millis=0,
         memory_bytes=0,
-        huge_pages_bytes=0,
+        huge_pages=(),
         volume_bytes=0,
         volume_zones=None,
         spreads=(),

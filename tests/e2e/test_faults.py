@@ -40,7 +40,7 @@ def roomy(world: E2eWorld) -> Iterator[Config]:
     capacity = {"cpu": "4000", "memory": "40Ti", "pods": "100"}
     config = {**usual, "kubelet": {**usual["kubelet"], "capacity": capacity}}
     try:
-        restart(world, config)
+        world.reconfigure(config)
         world.eventually(
             lambda: world.existing("nodes", manifests.NODE)["status"]["allocatable"]["cpu"] == "4k",
             15,
@@ -48,7 +48,7 @@ def roomy(world: E2eWorld) -> Iterator[Config]:
         )
         yield config
     finally:
-        restart(world, usual)
+        world.reconfigure(usual)
 
 
 @pytest.fixture(scope="class")
@@ -61,10 +61,10 @@ def impatient(world: E2eWorld, roomy: Config) -> Iterator[Config]:
     }
     config = {**roomy, "cells": {**roomy["cells"], **cells}}
     try:
-        restart(world, config)
+        world.reconfigure(config)
         yield config
     finally:
-        restart(world, roomy)
+        world.reconfigure(roomy)
 
 
 @pytest.fixture
@@ -75,13 +75,6 @@ def namespace(world: E2eWorld, shared_namespace: str) -> Iterator[str]:
     after = {pod["metadata"]["name"] for pod in world.list("pods", shared_namespace)}
     if mine := sorted(after - before):
         delete(world, shared_namespace, *mine)
-
-
-def restart(world: E2eWorld, config: Config) -> None:
-    """The operator with another configuration."""
-    world.operator.stop()
-    world.operator.configure(config)
-    world.operator.start()
 
 
 def delete(world: E2eWorld, namespace: str, *pods: str) -> None:
@@ -202,7 +195,7 @@ def test_user_data_that_is_too_large_is_told_with_size_limit_and_key(
     file = world.operator.config.with_name("large-cloud-init.yaml")
     file.write_text(f"#cloud-config\nwrite_files:\n- path: /noise\n  content: {noise}\n")
     before = known(world)
-    restart(world, {**roomy, "cells": {**roomy["cells"], "cloudInitFile": str(file)}})
+    world.reconfigure({**roomy, "cells": {**roomy["cells"], "cloudInitFile": str(file)}})
     try:
         check = subprocess.run(
             [sys.executable, "-m", "kip", "config", "check", str(world.operator.config)],
@@ -216,7 +209,7 @@ def test_user_data_that_is_too_large_is_told_with_size_limit_and_key(
         delete(world, namespace, "loaded")
         world.gone("pods", "loaded", namespace, 10)
     finally:
-        restart(world, roomy)
+        world.reconfigure(roomy)
         file.unlink()
     for text in (message, check.stdout):
         assert str(USER_DATA_LIMIT) in text
@@ -328,7 +321,7 @@ class TestMachines:
     def test_machines_whose_kubelet_never_asks_are_given_up_and_after_some_attempts_not_tried_again(
         self, world: E2eWorld, namespace: str, impatient: Config
     ) -> None:
-        restart(world, {**impatient, "cells": {**impatient["cells"], "startTimeout": f"{_SILENT_S}s"}})
+        world.reconfigure({**impatient, "cells": {**impatient["cells"], "startTimeout": f"{_SILENT_S}s"}})
         before = known(world)
         world.aws.settings(tags={"kip-room/no-kubelet": "true"})
         world.apply(manifests.pod("mute", namespace))

@@ -37,9 +37,7 @@ def configure(world: E2eWorld, resource: str, amount: str, **gpu: str) -> None:
     config = yaml.safe_load(world.operator.configured)
     config["kubelet"]["capacity"] = {resource: amount}
     config["cells"]["gpu"] |= gpu
-    world.operator.stop()
-    world.operator.configure(config)
-    world.operator.start()
+    world.reconfigure(config)
 
 
 def trainer(namespace: str, gpus: int) -> Object:

@@ -46,6 +46,13 @@ make_host_key() {
 find_addresses &
 addresses_found=$!
 
+# While memory is still in one piece. A kubelet counts them once, when it starts; those that could not be had are missed
+# by whoever shows it a pod.
+for pages in ${HUGE_PAGES-}; do
+    echo "${pages#*=}" >/sys/kernel/mm/hugepages/hugepages-"${pages%=*}"/nr_hugepages ||
+        echo "kip: no huge pages of ${pages%=*}" >&2
+done
+
 # A reload takes half a second on a machine that is busy booting, and units that nobody has asked for yet do not
 # need it. What needs it is an image on which others refer to them.
 ours="containerd.service kubelet.service kip-api.socket kip-api.service kip-dead-man-switch.timer"

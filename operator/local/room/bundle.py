@@ -181,6 +181,7 @@ def _mounts(layout: Layout) -> list[dict[str, Any]]:
         {"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": [*tmpfs, "nodev", "mode=755"]},
         _bind(layout.fakes / "meminfo", "/proc/meminfo"),
         _bind(layout.fakes / "node", "/sys/devices/system/node"),
+        _bind(layout.fakes / "hugepages", "/sys/kernel/mm/hugepages", "rw"),
         _bind(layout.console, "/dev/console", "rw"),
         _bind(layout.console, "/var/log/cloud-init-output.log", "rw"),
         *(_bind(path, str(path)) for path in layout.shown),

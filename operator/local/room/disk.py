@@ -57,6 +57,7 @@ def _write_hardware(place: Layout, hardware: Hardware) -> None:
     place.fakes.mkdir()
     (place.fakes / "meminfo").write_text(hardware.meminfo())
     hardware.write_nodes(place.fakes / "node", host_cpus())
+    hardware.write_huge_pages(place.fakes / "hugepages")
 
 
 def _write_etc(world: World, etc: Path, instance: Instance) -> None:

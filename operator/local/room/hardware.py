@@ -16,6 +16,7 @@ _KIB_PER_MIB = 1024
 # What firmware and kernel keep of an EC2 instance's memory: an m5.large shows 7.6 of 8 GiB.
 _USABLE_SHARE = 0.965
 _CPU_PERIOD_US = 100_000
+_HUGE_PAGES_KIB = (2048, 1_048_576)
 _NEAR, _FAR = 10, 20  # distances between NUMA nodes as firmware tells them
 
 
@@ -68,6 +69,18 @@ class Hardware:
         """
         numbers = list(itertools.islice(itertools.cycle(cpus), self.vcpus))
         return [numbers[begin : begin + len(cpus)] for begin in range(0, self.vcpus, len(cpus))]
+
+    def write_huge_pages(self, directory: Path) -> None:
+        """Writes what belongs at `/sys/kernel/mm/hugepages`.
+
+        Files that keep what is written to them: the kernel's own would set pages of this host aside, and every
+        machine's kubelet would count them.
+        """
+        for size_kib in _HUGE_PAGES_KIB:
+            pages = directory / f"hugepages-{size_kib}kB"
+            pages.mkdir(parents=True)
+            for name in ("nr_hugepages", "free_hugepages", "nr_overcommit_hugepages", "resv_hugepages"):
+                (pages / name).write_text("0\n")
 
     def write_nodes(self, directory: Path, cpus: Sequence[int]) -> None:
         """Writes what belongs at `/sys/devices/system/node`."""

@@ -67,6 +67,12 @@ class E2eWorld(Cluster):
                 self.operator.configured = configured
             self.operator.start()
 
+    def reconfigure(self, config: Mapping[str, Any]) -> None:
+        """Restarts the operator with another configuration."""
+        self.operator.stop()
+        self.operator.configure(config)
+        self.operator.start()
+
     # Machines.
 
     def instances(self, *states: str) -> list[dict[str, Any]]:

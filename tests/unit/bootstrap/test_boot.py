@@ -19,7 +19,7 @@ METADATA = {
     f"network/interfaces/macs/{MAC}/local-ipv4s": "10.0.0.4\n10.0.0.5",
 }
 # Where the script writes or looks; the rest of /proc and /dev is the real one.
-_PLACES = re.compile(r"(?<![\w/.:])(?=/etc/|/run/|/proc/sys/|/dev/console|/usr/bin/nvidia)")
+_PLACES = re.compile(r"(?<![\w/.:])(?=/etc/|/run/|/proc/sys/|/sys/kernel/|/dev/console|/usr/bin/nvidia)")
 
 SYSTEMCTL = """\
 #!/bin/bash
@@ -120,6 +120,18 @@ def test_a_first_boot_makes_all_that_the_kubelet_needs(machine: Machine) -> None
     assert (machine.root / "proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
     for secret in ("token", "kubeconfig", "ssh_host_ed25519_key.next"):
         assert (machine.root / "etc/kip" / secret).stat().st_mode & 0o077 == 0
+
+
+def test_huge_pages_are_set_aside_as_far_as_the_kernel_has_such(machine: Machine) -> None:
+    pages = machine.root / "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+    pages.parent.mkdir(parents=True)
+    pages.write_text("0\n")
+    with (machine.root / "etc/kip/options").open("a") as file:
+        file.write("HUGE_PAGES='1048576kB=2 2048kB=512'\n")
+    done = machine.boot()
+    assert done.returncode == 0, "the kubelet says what it has, and the pod is held back"
+    assert pages.read_text() == "512\n"
+    assert "kip: no huge pages of 1048576kB" in done.stderr
 
 
 def test_the_dead_mans_switch_comes_first_and_the_kubelet_does_not_wait_for_the_host_key(

@@ -23,6 +23,7 @@ from kip.bootstrap import layout
 from kip.bootstrap.files import cell_files
 from kip.bootstrap.options import BootstrapOptions, InvalidOptions
 from kip.bootstrap.render import USER_DATA_LIMIT, UserDataTooLarge, plain_user_data, user_data
+from kip.model.hugepages import HugePages
 
 GOLDEN = Path(__file__).parent / "golden"
 HOST_KEY = (
@@ -265,3 +266,10 @@ def test_scripts_are_valid_bash_without_their_comments(path: str) -> None:
     assert content.startswith("#!/bin/bash\n")
     assert "\n#" not in content
     subprocess.run(["bash", "-n"], input=content, text=True, check=True)
+
+
+def test_huge_pages_are_among_the_options_of_machines_that_have_some() -> None:
+    pages = (HugePages("hugepages-1Gi", 2), HugePages("hugepages-2Mi", 512))
+    told = {file.path: file.content for file in cell_files(options(huge_pages=pages))}[layout.OPTIONS]
+    assert "HUGE_PAGES='1048576kB=2 2048kB=512'\n" in told
+    assert "HUGE_PAGES" not in {file.path: file.content for file in cell_files(options())}[layout.OPTIONS]

@@ -158,7 +158,7 @@ async def test_pods_that_come_at_once_are_spread(world: World) -> None:
     cloud = FakeCloud(clock=world.clock)
     options = SiteOptions(cluster="blue", kubernetes_minor="1.36")
     planner = SelectingPlanner(
-        Sites(cloud, cloud, world.clock, options, user_data=lambda cidrs, variant: b""),
+        Sites(cloud, cloud, world.clock, options, user_data=lambda *_: b""),
         UnavailableOfferings(clock=world.clock),
         PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0),
         around=world.around,

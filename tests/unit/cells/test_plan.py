@@ -45,7 +45,7 @@ def planner(
     clock = clock or ManualClock()
     cloud = cloud or FakeCloud(clock=clock)
     site_options = SiteOptions(cluster="blue", kubernetes_minor="1.36")
-    sites = Sites(cloud, cloud, clock, site_options, user_data=lambda cidrs, variant: variant.encode())
+    sites = Sites(cloud, cloud, clock, site_options, user_data=lambda *told: repr(told[1:]).encode())
     return SelectingPlanner(sites, UnavailableOfferings(), options, **more)
 
 
@@ -251,7 +251,20 @@ async def test_a_machine_with_nvidia_gpus_boots_their_image_and_is_told_of_them(
     images = {fake.image.id: fake.image.name for fake in cloud.images}
     assert "-nvidia-" in images[first.image_id]
     assert "-standard-" in images[plain.image_id]
-    assert (first.user_data, plain.user_data) == (b"nvidia", b"standard")
+    assert (first.user_data, plain.user_data) == (b"('nvidia', ())", b"('standard', ())")
+
+
+async def test_machines_with_huge_pages_are_told_at_boot_and_launched_apart() -> None:
+    subject = planner()
+    plain = (await subject.plan(pod()))[0]
+    huge = {"cpu": "1", "memory": "2Gi", "hugepages-2Mi": "3Mi", "hugepages-1Gi": "2Gi"}
+    one, other = (await subject.plan(requesting(**huge)))[0], (await subject.plan(requesting(**huge)))[0]
+    assert b"resource='hugepages-2Mi', number=2" in one.user_data
+    assert b"resource='hugepages-1Gi', number=2" in one.user_data
+    assert one == other
+    assert one.user_data != plain.user_data
+    again = await subject.replan(requesting(**huge), intent_of(one))
+    assert again == one
 
 
 async def test_a_plan_is_the_same_for_equal_pods() -> None:

@@ -19,6 +19,7 @@ from kip.cloud.errors import (
 )
 from kip.cloud.fake import FakeCloud
 from kip.model.clock import ManualClock
+from kip.model.hugepages import HugePages
 
 OPTIONS = SiteOptions(cluster="blue", kubernetes_minor="1.36")
 
@@ -27,6 +28,11 @@ class World:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.cloud = FakeCloud(clock=self.clock)
+        self.made: list[str] = []
+
+    def user_data(self, cidrs, variant, huge_pages) -> bytes:
+        self.made.append(f"{variant}: {' '.join(cidrs)} {huge_pages}")
+        return self.made[-1].encode()
 
     def sites(self, **changes) -> Sites:
         options = replace(OPTIONS, **changes)
@@ -35,7 +41,7 @@ class World:
             self.cloud,
             self.clock,
             options,
-            user_data=lambda cidrs, variant: f"{variant}: {' '.join(cidrs)}".encode(),
+            user_data=self.user_data,
         )
 
 
@@ -59,10 +65,12 @@ async def test_a_site_has_subnets_groups_ranges_and_user_data(world):
     assert {s.zone for s in site.subnets} == {"us-east-1a", "us-east-1b"}
     assert site.security_group_ids[-1] == "sg-mine"
     assert len(site.security_group_ids) == 2
-    assert site.user_data == {
-        "standard": b"standard: 10.0.0.0/18",
-        "nvidia": b"nvidia: 10.0.0.0/18",
-    }
+    assert world.made == ["standard: 10.0.0.0/18 ()", "nvidia: 10.0.0.0/18 ()"], "before anybody wants it"
+    assert site.user_data("nvidia", ()) == b"nvidia: 10.0.0.0/18 ()"
+    pages = (HugePages("hugepages-1Gi", 2),)
+    assert site.user_data("standard", pages) == f"standard: 10.0.0.0/18 {pages}".encode()
+    site.user_data("standard", pages)
+    assert len(world.made) == 3, "once for all who want the same"
 
 
 async def test_an_error_is_the_answer_to_all_who_stand_in_line_and_not_for_long(world):

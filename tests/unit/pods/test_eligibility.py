@@ -43,7 +43,8 @@ def refused(subject: dict[str, Any], **options: Any) -> tuple[str, str] | None:
                 {"name": "t", "projected": {"sources": [TOKEN, {"configMap": {"name": "ca"}}]}},
             ]
         },
-        {"containers": [{"name": "c", "resources": {"requests": {"hugepages-2Mi": "0"}}}]},
+        {"containers": [{"name": "c", "resources": {"requests": {"hugepages-2Mi": "4Mi"}}}]},
+        {"containers": [{"name": "c", "resources": {"requests": {"hugepages-64Ki": "0"}}}]},
         {"nodeName": "kip-1"},
         {"containers": [{"name": "c", "ports": [{"containerPort": 22}, {"hostPort": 2222}]}]},
         {"containers": [{"name": "c", "ports": [{"hostPort": 22, "protocol": "UDP"}]}]},
@@ -131,9 +132,9 @@ def with_volume(**volume: Any) -> dict[str, Any]:
             "cells run Linux, and the pod's spec.os.name is windows",
         ),
         (
-            pod({"containers": [{"name": "c", "resources": {"requests": {"hugepages-2Mi": "4Mi"}}}]}),
+            pod({"containers": [{"name": "c", "resources": {"requests": {"hugepages-64Ki": "4Mi"}}}]}),
             "Unsupported",
-            "cells have no huge pages, and the pod requests hugepages-2Mi",
+            "cells have huge pages of 2Mi and 1Gi, and the pod requests hugepages-64Ki",
         ),
         (
             with_volume(csi={"driver": "secrets-store.csi.k8s.io"}),

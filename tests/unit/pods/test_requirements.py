@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kip.model.hugepages import HugePages
 from kip.model.quantity import GIB, MIB, QuantityError
 from kip.model.requirements import Part, Requirements
 from kip.model.spread import ZoneSpread
@@ -128,7 +129,10 @@ def test_what_is_wrong_is_said() -> None:
     [
         (Requirements(cpu_millis=1500, memory_bytes=GIB, gpus=1), "1500m CPU, 1Gi memory, 1 GPU"),
         (Requirements(gpus=2), "2 GPUs"),
-        (Requirements(memory_bytes=GIB, huge_pages_bytes=GIB // 2), "1Gi memory, 512Mi huge pages"),
+        (
+            Requirements(memory_bytes=GIB, huge_pages=(HugePages("hugepages-2Mi", 256),)),
+            "1Gi memory, 512Mi huge pages",
+        ),
         (Requirements(), "nothing in particular"),
     ],
 )
@@ -188,6 +192,8 @@ def test_huge_pages_come_on_top_of_memory() -> None:
         )
     )
     assert (needs.memory_bytes, needs.huge_pages_bytes) == (GIB, 1536 * MIB)
+    assert needs.huge_pages == (HugePages("hugepages-1Gi", 1), HugePages("hugepages-2Mi", 256))
+    assert [pages.kernel_name for pages in needs.huge_pages] == ["1048576kB", "2048kB"]
     assert needs.parts == (Part("container c", memory_bytes=GIB, huge_pages_bytes=1536 * MIB),)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kip.model.hugepages import HugePages
 from kip.model.instance_type import InstanceType
 from kip.model.market import MarketData
 from kip.model.placement import Rule
@@ -523,7 +524,7 @@ def test_t2_is_not_for_pods_that_need_more_than_its_baseline_for_long() -> None:
 
 def test_huge_pages_are_taken_out_of_memory() -> None:
     assert chosen(memory_bytes=2 * GIB)[0] == "hpc7.large"
-    assert chosen(memory_bytes=2 * GIB, huge_pages_bytes=2 * GIB)[0] != "hpc7.large"
+    assert chosen(memory_bytes=2 * GIB, huge_pages=(HugePages("hugepages-1Gi", 2),))[0] != "hpc7.large"
 
 
 def test_what_no_cell_has() -> None:

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kip.cloud.catalogue import load
+from kip.model.hugepages import HugePages
 from kip.model.instance_type import InstanceType
 from kip.model.market import MarketData
 from kip.model.placement import Rule
@@ -81,7 +82,7 @@ NEEDS = st.builds(
     memory_bytes=st.one_of(
         NEARLY_ALL, st.integers(0, 64 * GIB), st.integers(0, 2048).map(lambda gib: gib * GIB)
     ),
-    huge_pages_bytes=st.sampled_from([0, GIB]),
+    huge_pages=st.sampled_from([(), (HugePages("hugepages-1Gi", 1),)]),
     gpus=seldom(0, 1, 4, 8),
     architectures=seldom(None, frozenset({"amd64"}), frozenset({"arm64"}), frozenset({"amd64", "arm64"})),
     market=st.sampled_from(["on-demand", "spot", "spot-preferred"]),

@@ -34,3 +34,9 @@ def test_each_node_has_what_cadvisor_reads(tmp_path):
     assert read["node/node1/distance"] == "20 10\n"
     assert (tmp_path / "node/node0/hugepages").is_dir()
     assert "node/node1/cpu1/topology/core_id" not in read
+
+
+def test_a_machine_has_huge_pages_of_its_own(tmp_path):
+    Hardware(1, 1024).write_huge_pages(tmp_path / "hugepages")
+    found = {path.parent.name: path.read_text() for path in tmp_path.glob("hugepages/*/nr_hugepages")}
+    assert found == {"hugepages-2048kB": "0\n", "hugepages-1048576kB": "0\n"}
