@@ -195,3 +195,32 @@ def test_a_pod_on_the_hosts_network_has_the_instances_address_and_reaches_servic
     answer = fetch(net.one, f"http://{status['podIP']}:{HOST_NETWORK_PORT}/")
     assert status["hostIP"] in answer
     assert reached(net.hosted, "http://both/", port=HOST_NETWORK_PORT) in ("one", "two")
+
+
+def test_the_vpc_leads_a_range_to_the_pod_that_wants_it_and_no_longer_than_that(
+    world: E2eWorld, net: Net
+) -> None:
+    cidr, address = "198.51.100.0/24", "198.51.100.7"
+    take_it = manifests.shell(
+        f"ip address add {address}/32 dev lo",
+        "take",
+        securityContext={"capabilities": {"add": ["NET_ADMIN"]}},
+    )
+    gateway = manifests.pod(
+        "gateway", net.namespace, annotations={"pod.elotl.co/cloud-route": cidr}, initContainers=[take_it]
+    )
+    world.run(gateway)
+    url = f"http://{address}:8080/"
+
+    def answers() -> bool:
+        return reached(net.two, url) == "gateway"
+
+    world.eventually(answers, RULES_ARRIVE, "a pod on another cell reaches it by the range", net.namespace)
+    world.kubectl("delete", "pod", "-n", net.namespace, "gateway", "--wait=false")
+    other = world.instance_of("two", net.namespace)
+
+    def led() -> str:
+        return world.on_cell(other, f"ip route show {cidr}").stdout
+
+    assert led()
+    world.eventually(lambda: not led(), 30, "the range leads nowhere any more", net.namespace)

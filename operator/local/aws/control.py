@@ -16,6 +16,7 @@ from kip.local.aws.account import Account
 from kip.local.aws.calls import Calls
 from kip.local.aws.faults import Fault, FaultError, Faults
 from kip.local.aws.instance import INSTANCE_INITIATED, LocalInstance
+from kip.local.aws.networking import led_to_instances
 from kip.local.aws.throttle import Throttle
 
 PREFIX = "/_kip"
@@ -169,6 +170,7 @@ def describe(instance: LocalInstance) -> dict[str, Any]:
         "shutdown_behavior": instance.instance_initiated_shutdown_behavior,
         "subnet_cidr": instance.last_subnet_cidr,
         "vpc_cidr": str(instance.ec2_backend.site.cidr),
+        "routes": led_to_instances(instance),
         "zone": instance.placement.zone,
         "hop_limit": instance.metadata_options.http_put_response_hop_limit,
         "market": instance.lifecycle or "on-demand",

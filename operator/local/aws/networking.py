@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models.route_tables import Route
+from moto.ec2.models.instances import Instance
+from moto.ec2.models.route_tables import Route, RouteTable
+from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses import EC2Response
 
 
@@ -25,6 +27,30 @@ class LocalRoute(Route):
         if self.interface is None or self.state == "blackhole":
             return super().instance_id
         return self.interface.instance.id if self.interface.instance else None
+
+
+def led_to_instances(instance: Instance) -> dict[str, str]:
+    """Ranges that the route table of the instance's subnet leads to another instance → that one's address.
+
+    An interface whose source/destination check is on gets no packets for others: EC2 drops them.
+    """
+    own = instance.nics.get(0)
+    table = _table_of(own.subnet) if own else None
+    if table is None:
+        return {}
+    active = [route for route in table.routes if isinstance(route, LocalRoute) and route.state == "active"]
+    return {
+        str(route.destination_cidr_block): str(route.interface.private_ip_address)
+        for route in active
+        if route.interface is not None and route.interface != own and not route.interface.source_dest_check
+    }
+
+
+def _table_of(subnet: Subnet) -> RouteTable | None:
+    """The subnet's own, else the VPC's main one."""
+    tables = [t for t in subnet.ec2_backend.route_tables.values() if t.vpc_id == subnet.vpc_id]
+    named = (t for t in tables if any(a.get("SubnetId") == subnet.id for a in t.associations))
+    return next(named, next((t for t in tables if t.main_association_id), None))
 
 
 class NetworkCalls(EC2Response):

@@ -31,6 +31,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     vpc_cidr: str
     zone: str
     secondary_ips: list[str] = msgspec.field(default_factory=list)
+    # Ranges that the VPC's route table leads to other instances, and the address of each.
+    routes: dict[str, str] = msgspec.field(default_factory=dict)
     user_data_b64: str = ""
     launch_index: int = 0
     image_id: str = ""

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kip.local.network import Network, make_namespace, remove_namespace
-from kip.local.room import traces
+from kip.local.room import traces, wiring
 from kip.local.room.ami import Ami, interpreter_mount
 from kip.local.room.bundle import Layout, config
 from kip.local.room.disk import lay_out
 from kip.local.room.hardware import Hardware
 from kip.local.room.instances import FAULT_NO_BOOT, Instance
-from kip.local.room.wiring import plug_in, unplug
 from kip.local.world import World, WorldError, write_atomically
 
 _GONE_WITHIN = 15.0  # seconds; usually 0.3
@@ -67,12 +66,20 @@ def boot(world: World, ami: Ami, instance: Instance) -> Booted:
     try:
         lay_out(world, place, ami, instance)
         make_namespace(place.namespace)
-        plug_in(Network(world), place.namespace, instance)
+        wiring.plug_in(Network(world), place.namespace, instance)
         booted = Booted(instance.id, _start(world, place, instance), ami.directory.name)
         write_atomically(place.directory / _BOOTED, json.dumps({"pid": booted.pid, "image": booted.image}))
     except (OSError, subprocess.CalledProcessError, WorldError) as error:
         raise MachineError(f"{instance.id}: {_told(error)}{_console_tail(place)}") from error
     return booted
+
+
+def lead(world: World, instance: Instance) -> None:
+    """Makes the machine's network what the VPC's route table says. Raises MachineError."""
+    try:
+        wiring.lead(layout(world, instance.id).namespace, instance.routes)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise MachineError(f"{instance.id}: {_told(error)}") from error
 
 
 def running(world: World, instance_id: str) -> Booted | None:
@@ -140,7 +147,7 @@ def _destroy_once(world: World, place: Layout, instance_id: str) -> None:
     traces.remove_cgroups(place.cgroup)
     shutil.rmtree(world.runc_root / instance_id, ignore_errors=True)
     remove_namespace(place.namespace)
-    unplug(Network(world), instance_id)
+    wiring.unplug(Network(world), instance_id)
     traces.unmount_below(place.directory)
     traces.detach_loops_below(place.directory)
     if place.directory.is_dir():

@@ -58,6 +58,8 @@ class Room:
         self._wanted: Mapping[str, Instance] = {}
         self._by_address: dict[str, Instance] = {}
         self._machines: dict[str, Booted] = {}
+        # What each machine's network leads elsewhere; None when an earlier room has arranged it.
+        self._routes: dict[str, dict[str, str] | None] = {}
         self._watches: dict[str, int] = {}  # pidfd of each machine's init
         # Instances that ended by themselves, with what the endpoint has to be told. Not booted again.
         self._ended: dict[str, tuple[str, str] | None] = {}
@@ -78,6 +80,7 @@ class Room:
         for instance_id in sorted(machine.present(self._world)):
             if booted := machine.running(self._world, instance_id):
                 self._keep(booted)
+                self._routes[instance_id] = None
                 log.info("%s: adopted, init is process %d", instance_id, booted.pid)
 
     async def follow(self) -> None:
@@ -138,6 +141,8 @@ class Room:
                 await self._boot(wanted)
             elif not wanted and instance_id in machine.present(self._world):
                 await self._destroy(instance_id)
+            elif wanted and self._routes.get(instance_id, {}) != wanted.routes:
+                await self._lead(wanted)
             elif told := self._ended.get(instance_id):
                 await self._report(instance_id, *told)
             else:
@@ -172,6 +177,7 @@ class Room:
         begin = time.monotonic()
         self._stop_watching(instance_id)
         self._machines.pop(instance_id, None)
+        self._routes.pop(instance_id, None)
         try:
             await self._in_thread(machine.destroy, self._world, instance_id)
         except _FAILED as error:
@@ -179,6 +185,14 @@ class Room:
             await asyncio.sleep(_RETRY)
         else:
             log.info("%s: gone after %.2f s", instance_id, time.monotonic() - begin)
+
+    async def _lead(self, instance: Instance) -> None:
+        try:
+            await self._in_thread(machine.lead, self._world, instance)
+        except _FAILED as error:
+            # Not tried again before they change: a kernel that refuses a route once refuses it each time.
+            log.error("routes of the VPC: %s", error)
+        self._routes[instance.id] = instance.routes
 
     async def _report(self, instance_id: str, state: str, reason: str) -> None:
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kip.local.network import METADATA_ADDRESS, Network, is_namespace
 from kip.local.room.instances import Instance
 
+_VPC_ROUTES = 177  # marks our routes in a machine's table; no routing daemon's (/etc/iproute2/rt_protos)
+_LAST = 1024
 _LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 
@@ -32,7 +34,8 @@ def plug_in(network: Network, namespace: Path, instance: Instance) -> None:
         "ip link set eth0 up",
         # In the VPC's router's place: a machine finds those in other subnets on the same bridge.
         f"ip route replace {instance.vpc_cidr} dev eth0 src {instance.private_ip}",
-        f"ip route add default via {network.host_address}",
+        # With a metric, so that a route of the VPC for 0.0.0.0/0 has its place before it.
+        f"ip route add default via {network.host_address} metric {_LAST}",
         f"ip route add {METADATA_ADDRESS}/32 dev eth0",
         # A new namespace inherits the host's: user data that forgets to switch forwarding on shall fail.
         "echo 0 >/proc/sys/net/ipv4/ip_forward",
@@ -41,6 +44,17 @@ def plug_in(network: Network, namespace: Path, instance: Instance) -> None:
         *(f"ip neigh add proxy {address} dev eth0" for address in instance.secondary_ips),
         "echo 0 >/proc/sys/net/ipv4/neigh/eth0/proxy_delay",
     ]
+    _feed(["nsenter", f"--net={namespace}", "--", "sh", "-e"], "\n".join(inside))
+
+
+def lead(namespace: Path, routes: Mapping[str, str]) -> None:
+    """Plays the VPC's route table: what the machine sends to these ranges goes to the machine with that address.
+
+    Raises:
+        CalledProcessError: the kernel refused a step.
+    """
+    inside = [f"ip route flush proto {_VPC_ROUTES}"]
+    inside += [f"ip route add {cidr} via {hop} dev eth0 proto {_VPC_ROUTES}" for cidr, hop in routes.items()]
     _feed(["nsenter", f"--net={namespace}", "--", "sh", "-e"], "\n".join(inside))
 
 

@@ -48,6 +48,7 @@ def test_an_instance_is_shown_with_all_that_a_boot_needs(aws: Aws) -> None:
         "shutdown_behavior": "terminate",
         "subnet_cidr": "10.77.0.0/26",
         "vpc_cidr": "10.77.0.0/26",
+        "routes": {},
         "zone": "us-east-1a",
         "hop_limit": 2,
         "market": "on-demand",

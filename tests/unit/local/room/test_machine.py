@@ -30,8 +30,8 @@ INSTANCE = Instance(
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    for step in ("make_namespace", "plug_in"):
-        monkeypatch.setattr(machine, step, lambda *_: None)
+    monkeypatch.setattr(machine, "make_namespace", lambda *_: None)
+    monkeypatch.setattr(machine.wiring, "plug_in", lambda *_: None)
     monkeypatch.setattr(machine, "lay_out", lambda _world, place, *_: place.directory.mkdir(parents=True))
     monkeypatch.setattr(machine, "_start", lambda *_: 7)
     return World("unit", tmp_path, IPv4Network("10.78.0.0/24"), True, {})

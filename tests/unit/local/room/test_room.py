@@ -48,6 +48,11 @@ class Machines:
         self.processes[instance_id] = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         self.complete.add(instance_id)
 
+    def lead(self, world: World, instance: Instance) -> None:
+        self.calls.append(f"lead {instance.id} {instance.routes}")
+        if instance.id in self.refuse:
+            raise self.refuse[instance.id]
+
     def destroy(self, world: World, instance_id: str) -> None:
         self.complete.discard(instance_id)
         if instance_id in self.processes and self.stay:
@@ -213,7 +218,7 @@ async def test_machines_of_an_earlier_room_are_adopted_and_not_touched(room, mac
     room.adopt()
     room.apply(running("i-1"))
     await room.settled()
-    assert machines.calls == []
+    assert machines.calls == ["lead i-1 {}"], "whatever the earlier room has led elsewhere"
     assert room.images_in_use() == {"ami"}
 
 
@@ -225,6 +230,24 @@ async def test_half_a_machine_is_booted_anew_and_a_machine_nobody_wants_destroye
     room.apply(running("i-half"))
     await room.settled()
     assert sorted(machines.calls) == ["boot i-half", "destroy i-half", "destroy i-unwanted"]
+
+
+async def test_what_the_route_tables_say_is_arranged_when_it_changes(room, machines):
+    routes = {"192.0.2.0/24": "10.0.0.9"}
+    for wanted in ({}, routes, routes, {}, {}):
+        room.apply(running("i-1", routes=wanted))
+        await room.settled()
+    assert machines.calls == ["boot i-1", f"lead i-1 {routes}", "lead i-1 {}"]
+
+
+async def test_a_route_that_the_kernel_refuses_is_not_tried_for_ever(room, machines):
+    room.apply(running("i-1"))
+    await room.settled()
+    machines.refuse["i-1"] = MachineError("refused")
+    for _ in range(2):
+        room.apply(running("i-1", routes={"192.0.2.0/24": "10.0.0.9"}))
+        await room.settled()
+    assert len(machines.calls) == 2
 
 
 async def test_an_instance_is_found_by_each_of_its_addresses(room):
