@@ -219,6 +219,7 @@ class Launch:
         return cell, DONE
 
     async def _refused(self, cell: Cell, pod: Pod, reason: str, message: str, delay_s: float) -> Step:
+        message = f"{message}; next try in {delay_s:g} s"
         await self._tools.report.problem(pod, reason, message)
         cell = cell.set(LAUNCHED, "False", reason, message, now=self._tools.clock.now())
         return cell, Wait(delay_s, reason)

@@ -19,7 +19,7 @@ from kip.local.services import ZONES
 pytestmark = pytest.mark.e2e
 
 TYPES, LAUNCH_TYPE = "pod.elotl.co/instance-type", "pod.elotl.co/launch-type"
-BATCH, GRANTED, BOOTED = 20, 8, 4
+BATCH, GRANTED, BOOTED = 20, 4, 4
 
 
 def test_when_two_offers_are_sold_out_the_pod_runs_on_the_third_and_its_event_says_so(

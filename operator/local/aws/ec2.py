@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from moto import settings
+from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.ec2 import urls, utils
 from moto.ec2.exceptions import EC2ClientError
@@ -59,6 +60,7 @@ class LocalEC2Response(NetworkCalls):
         self._check_instance_type()
         self._check_user_data()
         self._check_security_groups()
+        self._check_instance_profile()
         # moto starts MinCount instances, whatever MaxCount says.
         self.params["MinCount"] = self._granted()
         result = super().run_instances()
@@ -215,6 +217,21 @@ class LocalEC2Response(NetworkCalls):
                 raise EC2ClientError(
                     "InvalidGroup.NotFound", f"The security group '{group_id}' does not exist"
                 )
+
+    def _check_instance_profile(self) -> None:
+        """moto answers with IAM's own error for a profile that there is not."""
+        kinds = {"name": "Name", "arn": "Arn"}
+        named = {kind: self._get_param(f"IamInstanceProfile.{key}") for kind, key in kinds.items()}
+        try:
+            utils.filter_iam_instance_profiles(
+                self.current_account, self.partition, named["arn"], named["name"]
+            )
+        except ServiceException as error:
+            kind, value = next((kind, value) for kind, value in named.items() if value)
+            raise EC2ClientError(
+                "InvalidParameterValue",
+                f"Value ({value}) for parameter iamInstanceProfile.{kind} is invalid. Invalid IAM Instance Profile {kind}",
+            ) from error
 
     def _complete(self, instance: LocalInstance, reservation_id: str) -> None:
         instance.reservation_id = reservation_id

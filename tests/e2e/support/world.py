@@ -138,13 +138,20 @@ class E2eWorld(Cluster):
         return self.eventually(look, timeout, f"pod {pod} is Ready", namespace)
 
     def told(
-        self, namespace: str, pod: str, reason: str, timeout: float = TOLD, *, kind: str = "Warning"
+        self,
+        namespace: str,
+        pod: str,
+        reason: str,
+        timeout: float = TOLD,
+        *,
+        kind: str = "Warning",
+        says: str = "",
     ) -> str:
-        """The message of the pod's newest event of that kind and reason, as soon as there is one."""
+        """The message of the pod's newest event of that kind and reason that `says` this, as soon as there is one."""
 
         def look() -> str:
             events = [e for e in self.events(namespace, pod) if (e["type"], e["reason"]) == (kind, reason)]
-            return str(events[-1]["message"]) if events else ""
+            return next((e["message"] for e in reversed(events) if says in e["message"]), "")
 
         return self.eventually(look, timeout, f"pod {pod} is told of {reason}", namespace)
 

@@ -293,6 +293,7 @@ async def test_when_all_is_refused_people_see_what_was_tried(world):
     first = world.cloud.called("RunInstances")[0].subject
     assert f"{first.instance_type} in us-east-1a, on-demand: VcpuLimitExceeded" in told["message"]
     assert "us-east-1b" in told["message"]
+    assert told["message"].endswith("; next try in 30 s")
     assert (await world.get("web"))["status"]["reason"] == "QuotaExceeded"
     calls = len(world.cloud.called("RunInstances"))
     assert calls <= 8, "each offer once"
@@ -607,7 +608,7 @@ async def test_what_a_pod_inherits_is_named_when_ec2_refuses_it(world):
     assert pod["status"]["reason"] == "NotFound"
     assert "annotation pod.elotl.co/security-groups" in pod["status"]["message"]
     assert pod["status"]["message"].endswith(
-        "(not the pod's own: pod.elotl.co/security-groups=sg-0none of namespace shop)"
+        "(not the pod's own: pod.elotl.co/security-groups=sg-0none of namespace shop); next try in 20 s"
     )
 
 

@@ -62,6 +62,8 @@ def test_freed_addresses_come_again_in_the_order_they_were_freed(aws: Aws) -> No
         ({"ImageId": "ami-0123456789abcdef0"}, "InvalidAMIID.NotFound"),
         ({"NetworkInterface__1__SubnetId": "subnet-0123456789abcdef0"}, "InvalidSubnetID.NotFound"),
         ({"NetworkInterface__1__SecurityGroupId__1": "sg-0123456789abcdef0"}, "InvalidGroup.NotFound"),
+        ({"IamInstanceProfile__Name": "absent"}, "InvalidParameterValue"),
+        ({"IamInstanceProfile__Arn": "arn:aws:iam::1:instance-profile/absent"}, "InvalidParameterValue"),
         ({"UserData": base64.b64encode(b"x" * 16385).decode()}, "InvalidParameterValue"),
         ({"UserData": "%%%"}, "InvalidUserData.Malformed"),
         ({"MinCount": 2, "MaxCount": 1}, "InvalidParameterValue"),
