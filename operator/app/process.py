@@ -25,11 +25,14 @@ from kip.app.location import locate
 from kip.app.serving import NodeServing, Surroundings
 from kip.app.turns import CannotLetGo, Current, serve_in_turns
 from kip.app.whereabouts import here
+from kip.cells.platforms import ImagePlatforms
 from kip.cloud import pricing
 from kip.cloud.base import Marketplace
+from kip.cloud.ecr import EcrLogins
 from kip.cloud.metering import AwsMarketplace
 from kip.cloud.sdk import Session
 from kip.config import Aws, Settings
+from kip.images.logins import EcrCredentials, PodLogins
 from kip.kube.client import ApiClient, not_strict
 from kip.kube.leasethread import lease_thread
 from kip.kube.waiting import when_available
@@ -37,8 +40,13 @@ from kip.metering.register import register
 from kip.model.clock import Clock, SystemClock
 from kip.observe.metrics import Metrics
 from kip.observe.probes import Probes
+from kip.oci.client import open_registries
+from kip.oci.transport import Patience
 
 log = structlog.get_logger(__name__)
+
+# A launch does not wait for so long; the pods after it have the answer.
+_OF_REGISTRIES = Patience(attempts=2, connect_s=5.0, silence_s=10.0)
 
 
 async def run(settings: Settings, *, kubeconfig: Path | None = None) -> None:
@@ -117,6 +125,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
         )
         ec2 = await stack.enter_async_context(session.ec2())
         marketplace = await _marketplace(aws, session, clock, metrics, stack)
+        platforms = await stack.enter_async_context(_platforms(settings, client, session, clock))
         # Unix socket paths have 107 bytes: not below a directory with a long name.
         run_dir = Path(tempfile.mkdtemp(prefix="kip-", dir=os.environ.get("KIP_RUN_DIR")))
         stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
@@ -132,6 +141,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             location=location,
             metrics=metrics,
             identity=_identity(os.environ),
+            platforms=platforms,
             run_dir=run_dir,
             login=lambda: _login(client),
         )
@@ -153,6 +163,23 @@ async def _marketplace(
     )
     stack.callback(registering.cancel)
     return market
+
+
+@asynccontextmanager
+async def _platforms(
+    settings: Settings, client: ApiClient, session: Session, clock: Clock
+) -> AsyncIterator[ImagePlatforms]:
+    """What images are built for, as the registries tell it to whoever pulls them."""
+    general = EcrCredentials(EcrLogins(session.ecr, clock))
+    logins = PodLogins(client, general, impersonate=settings.cluster.impersonate_node)
+    async with open_registries(clock, mirrors=settings.registries.mirrors, patience=_OF_REGISTRIES) as found:
+        platforms = ImagePlatforms(
+            found.platforms, logins.of, clock, patience_s=settings.cells.image_architecture.timeout
+        )
+        try:
+            yield platforms
+        finally:
+            await platforms.close()
 
 
 def _identity(environ: Mapping[str, str]) -> str:

@@ -38,6 +38,7 @@ from kip.cells.links import Links, Session
 from kip.cells.market import MarketWatch
 from kip.cells.neighbourhood import Neighbourhood
 from kip.cells.plan import PlanOptions, SelectingPlanner
+from kip.cells.platforms import ImagePlatforms
 from kip.cells.queue import WorkQueue
 from kip.cells.report import Reporter
 from kip.cells.repository import Cells
@@ -89,8 +90,9 @@ from kip.node.events import NodeEvents
 from kip.node.keeper import NodeKeeper
 from kip.node.object import Health, NodeOptions
 from kip.observe.metrics import Metrics, Snapshot
-from kip.pods import eligibility
+from kip.pods import architecture, eligibility, placement
 from kip.pods.annotations import healthy_timeout_s
+from kip.pods.architecture import OfImages
 from kip.tunnel.pool import TunnelPool
 
 log = structlog.get_logger(__name__)
@@ -123,6 +125,7 @@ class Surroundings:
     metrics: Metrics
     identity: str
     """Of this process, for events and Leases."""
+    platforms: ImagePlatforms
     run_dir: Path
     """For unix sockets; private to this process."""
     login: Callable[[], Awaitable[kopf.ConnectionInfo]]
@@ -506,7 +509,16 @@ class NodeServing:
             ),
             around=Neighbourhood(self._client, self._pods, self._cells),
             defaults=self._defaults.of,
+            built=self._built,
         )
+
+    async def _built(self, pod: Mapping[str, Any]) -> OfImages:
+        """What the pod's images are built for, if it leaves the architecture open."""
+        around, by_pod = self._around, placement.architectures(pod)
+        if by_pod is not None and len(by_pod) < 2:
+            return architecture.NOTHING_SAID
+        preference = around.settings.cells.image_architecture.multi_platform
+        return architecture.of_images(await around.platforms.of(pod), preference)
 
     def _user_data(
         self, vpc_cidrs: tuple[str, ...], variant: Variant, huge_pages: tuple[HugePages, ...]

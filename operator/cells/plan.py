@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from kip.model.offer import Offer
 from kip.model.quantity import GIB, MIB
 from kip.model.requirements import LaunchType, Requirements
 from kip.pods.annotations import InvalidAnnotationError, Layer
+from kip.pods.architecture import NOTHING_SAID, OfImages
 from kip.pods.requirements import Known, requirements
 from kip.pods.spread import Neighbour
 from kip.selection.choose import Choice, Chooser, Constraints, NoFit
@@ -85,6 +86,10 @@ class _Nothing:
         pass
 
 
+async def _nothing_said(pod: Pod) -> OfImages:
+    return NOTHING_SAID
+
+
 class SelectingPlanner:
     """Chooses from the catalogue, for the site and the market as they are now."""
 
@@ -96,14 +101,16 @@ class SelectingPlanner:
         *,
         around: Around | None = None,
         defaults: Callable[[Pod], tuple[Layer, ...]] = lambda pod: (),
+        built: Callable[[Pod], Awaitable[OfImages]] = _nothing_said,
     ) -> None:
-        """What is known of a pod besides itself: what is `around` it (without it nothing), and the annotations that count
-        for those that it lacks."""
+        """What is known of a pod besides itself: what is `around` it (without it nothing), the annotations that count for
+        those that it lacks, and what its images are `built` for."""
         self._sites = sites
         self._unavailable = unavailable
         self._options = options
         self._around = around or _Nothing()
         self._defaults = defaults
+        self._built = built
         self._types: Mapping[str, InstanceType] = {}
         self._market = NOTHING_KNOWN
         self._chooser: tuple[Mapping[str, str], Chooser] | None = None
@@ -124,23 +131,29 @@ class SelectingPlanner:
     async def plan(self, pod: Pod) -> tuple[LaunchSpec, ...]:
         """What to ask EC2 for, best first; raises NoOffer, CloudError, KubeError."""
         site, volume_zones = await self._sites.current(), await self._around.volume_zones(pod)
+        built = await self._built(pod)
         # Nothing is awaited from here to `expect`: of pods that come at once, each has to see where those before it go.
         try:
-            needs = self._requirements(pod, volume_zones)
+            needs = self._requirements(pod, volume_zones, built)
             subnets = _by_zone(site, self._unavailable.subnets())
             choice = self._choose(needs, site, tuple(subnets))
         except NoOffer:
             self._around.expect(pod, None)
             raise
         self._around.expect(pod, choice.offers[0].zone)
-        why = str(choice)
+        why = "; ".join(filter(None, (str(choice), built.told)))
         log.debug("chose", pod=pod["metadata"]["name"], choice=why)
         specs = [await self._spec(needs, offer, site, subnets[offer.zone]) for offer in choice.offers]
         return tuple(replace(spec, why=why) for spec in specs)
 
-    def _requirements(self, pod: Pod, volume_zones: frozenset[str] | None) -> Requirements:
-        neighbours, defaults = self._around.neighbours(pod), self._defaults(pod)
-        return _requirements(pod, Known(volume_zones=volume_zones, neighbours=neighbours, defaults=defaults))
+    def _requirements(self, pod: Pod, volume_zones: frozenset[str] | None, built: OfImages) -> Requirements:
+        known = Known(
+            volume_zones=volume_zones,
+            image_architectures=built.architectures,
+            neighbours=self._around.neighbours(pod),
+            defaults=self._defaults(pod),
+        )
+        return _requirements(pod, known)
 
     def _choose(self, needs: Requirements, site: Site, zones: tuple[str, ...]) -> Choice:
         options = self._options

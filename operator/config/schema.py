@@ -395,6 +395,26 @@ class Gpu(Section):
     ] = 300.0
 
 
+class ImageArchitecture(Section):
+    """Cells of pods that name no architecture, neither by `kubernetes.io/arch` nor by instance types."""
+
+    multi_platform: Annotated[
+        Literal["amd64", "cheapest"],
+        Field(
+            description="What a pod gets whose images are all built for amd64 and arm64. `cheapest` is for those who "
+            "know that nothing in their pods depends on it. An image for one architecture gets that one."
+        ),
+    ] = "amd64"
+    timeout: Annotated[
+        float,
+        duration(at_least="0s"),
+        Field(
+            description="How long the launch of the first pod with an image waits for its registry to tell what it is "
+            "built for; later ones do not wait. What is not known is taken for amd64. 0s asks no registry."
+        ),
+    ] = 1.0
+
+
 class Cells(Section):
     """The machines that pods run on."""
 
@@ -429,6 +449,9 @@ class Cells(Section):
     image_cache: Annotated[
         ImageCache, Field(description="Images that are already there, on a shared volume.")
     ] = ImageCache()
+    image_architecture: Annotated[
+        ImageArchitecture, Field(description="What follows from what images are built for.")
+    ] = ImageArchitecture()
     standby_cells: Annotated[
         tuple[StandbyCell, ...],
         Field(description="Pools of cells that wait for pods. Checked, but without effect in this version."),

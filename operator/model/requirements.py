@@ -57,6 +57,8 @@ class Requirements:
     """Any of these, as Kubernetes names them; None when neither pod nor image say anything about it."""
     architectures_from: str = "the pod's node selector or affinity wants"
     """The beginning of a sentence about `architectures`."""
+    architectures_inferred: bool = False
+    """Only the pod's images say so: who asks for instance types by name knows better."""
     market: MarketWish = "on-demand"
     dedicated: bool = False
     """On hardware that no other account uses; on demand only."""

@@ -33,7 +33,7 @@ class Known:
     volume_zones: frozenset[str] | None = None
     """Zones in which all of its bound volumes can be attached; None when they are in no zone in particular."""
     image_architectures: frozenset[str] | None = None
-    """Architectures that all of its images are built for; None when not known."""
+    """What its images are to be run on (`kip.pods.architecture`); None when they leave it open."""
     neighbours: tuple[Neighbour, ...] = ()
     """Pods of its namespace that have a machine, for its topology spread."""
     defaults: tuple[Layer, ...] = ()
@@ -109,15 +109,16 @@ def _market(terms: tuple[Term, ...]) -> MarketWish | None:
 
 
 def _architectures(by_pod: frozenset[str] | None, by_images: frozenset[str] | None) -> dict[str, Any]:
-    """What the pod says, as far as its images can; the images' if it says nothing."""
+    """What the pod says; of that what its images are for, if it leaves a choice. An image may be labelled wrongly, so it
+    never has the last word against what somebody has written."""
     if by_images is None:
         return {"architectures": by_pod}
-    possible = placement.ARCHITECTURES & by_images
-    if by_pod is None:
-        return {"architectures": possible, "architectures_from": "the pod's image is for"}
+    if by_pod is not None:
+        return {"architectures": by_pod & by_images or by_pod}
     return {
-        "architectures": by_pod & possible,
-        "architectures_from": "the pod's node selector or affinity and its image together allow",
+        "architectures": by_images,
+        "architectures_from": "the pod's image is for",
+        "architectures_inferred": True,
     }
 
 

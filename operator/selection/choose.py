@@ -182,7 +182,7 @@ class Chooser:
         fits = _sized(self._kind(_without_amounts(needs), constraints), needs)
         if not is_exact(needs.instance_type):
             return fits
-        return replace(fits, note="".join(_perhaps_too_small(named, needs) for named in fits.found))
+        return replace(fits, note="; ".join(filter(None, (_doubtful(named, needs) for named in fits.found))))
 
     def _default(self, needs: Requirements, constraints: Constraints) -> _Fits:
         """The configured type; should EC2 have none, types that leave a pod no less than it does."""
@@ -270,7 +270,12 @@ def _without_amounts(needs: Requirements) -> Requirements:
     )
 
 
-def _perhaps_too_small(named: Candidate, needs: Requirements) -> str:
+def _doubtful(named: Candidate, needs: Requirements) -> str:
+    """Why a type that the pod names may be of no use to it; empty when it looks well."""
+    built_for = needs.architectures or ()
+    if needs.architectures_inferred and named.type.architecture not in built_for:
+        names = " or ".join(sorted(built_for)) or "no architecture that EC2 has"
+        return f"as the pod asks for it, though its image is for {names}"
     requested = needs.memory_bytes + needs.huge_pages_bytes
     if requested <= named.memory_bytes:
         return ""

@@ -115,6 +115,8 @@ def by_architecture(found: Candidates, needs: Requirements) -> Filtered:
             needs,
         )
     kept = [c for c in found if c.type.architecture in wanted]
+    if not kept and needs.architectures_inferred and needs.instance_type is not None:
+        kept = list(found)
     names = " or ".join(sorted(wanted)) or "an architecture that EC2 does not have"
 
     def explain() -> str:

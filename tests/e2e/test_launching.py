@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +15,8 @@ from support.cluster import Object
 from support.world import E2eWorld
 
 from kip.local.aws.backend import Site
+from kip.local.images.oci import Image, write
+from kip.local.registry import load
 from kip.local.services import ZONES
 
 pytestmark = pytest.mark.e2e
@@ -173,6 +176,20 @@ def test_more_calls_than_ec2_admits_are_made_more_slowly_and_all_pods_run(
     assert sum(call["error"] == "RequestLimitExceeded" for call in calls) >= 1
     granted = Counter(call["instance_type"] for call in calls if not call["error"])
     assert granted == dict.fromkeys(kinds, 1)
+
+
+def test_an_image_for_arm64_alone_gets_such_a_machine_though_the_pod_says_nothing(
+    world: E2eWorld, namespace: str, tmp_path: Path
+) -> None:
+    """It is launched, which is all that a host of another architecture can do for it."""
+    image = Image(name="demo.kip.local/for-arm:1", architecture="arm64", programs={})
+    write(image, tmp_path / "image.tar")
+    load(tmp_path / "image.tar", world.world.url("registry"))
+    world.apply(manifests.pod("arm", namespace, {"name": "main", "image": image.name}))
+    message = world.told(namespace, "arm", "CellLaunched", kind="Normal")
+    assert message.endswith("; the pod's images are built for arm64")
+    [machine] = [one for one in world.aws.instances() if one["id"] == world.instance_of("arm", namespace)]
+    assert "-arm64-" in machine["image_name"]
 
 
 def test_a_subnet_without_free_addresses_is_left_for_the_other_zones(world: E2eWorld, namespace: str) -> None:

@@ -12,7 +12,7 @@ from kip.cells.launch import NoOffer
 from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.site import SiteOptions, Sites
 from kip.cells.spec import LaunchSpec
-from kip.cloud import instance_data
+from kip.cloud import catalogue, instance_data
 from kip.cloud.base import Subnet
 from kip.cloud.errors import InsufficientCapacity, NotFound, SubnetFull, Unreachable
 from kip.cloud.fake import FakeCloud
@@ -22,6 +22,7 @@ from kip.model.clock import ManualClock
 from kip.model.instance_type import InstanceType
 from kip.model.market import MarketData
 from kip.pods.annotations import Layer
+from kip.pods.architecture import OfImages
 from kip.pods.spread import Neighbour
 
 OPTIONS = PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0)
@@ -349,3 +350,36 @@ def test_what_a_machine_has_is_known_for_known_types() -> None:
     assert subject.capacity("t9.huge") == {}
     assert subject.price("t3.micro", "us-east-1a", "on-demand") is not None
     assert subject.price("t3.micro", "us-east-1a", "spot") is None, "never a price that is made up"
+
+
+def built_for(*architectures: str, told: str = "") -> Any:
+    async def built(pod: Any) -> OfImages:
+        return OfImages(frozenset(architectures), told)
+
+    return built
+
+
+async def test_what_the_images_are_built_for_counts_and_is_told() -> None:
+    subject = planner(built=built_for("arm64", told="the pod's images are built for arm64"))
+    specs = await subject.plan(pod())
+    types = {kind.name: kind.architecture for kind in catalogue.load("us-east-1")}
+    assert {types[spec.instance_type] for spec in specs} == {"arm64"}
+    assert all(spec.why.endswith("; the pod's images are built for arm64") for spec in specs)
+
+
+async def test_who_names_an_instance_type_knows_better_than_an_images_label() -> None:
+    named = {
+        **pod(),
+        "metadata": {**pod()["metadata"], "annotations": {"pod.elotl.co/instance-type": "m7i.large"}},
+    }
+    specs = await planner(built=built_for("arm64")).plan(named)
+    assert {spec.instance_type for spec in specs} == {"m7i.large"}
+    assert "(as the pod asks for it, though its image is for arm64)" in specs[0].why
+    named["metadata"]["annotations"]["pod.elotl.co/instance-type"] = "m7*.large"
+    specs = await planner(built=built_for("arm64")).plan(named)
+    assert {spec.instance_type.partition(".")[0] for spec in specs} <= {"m7g", "m7gd"}
+
+
+async def test_images_that_no_machine_can_run_are_said() -> None:
+    with pytest.raises(NoOffer, match="the pod's image is for an architecture that EC2 does not have"):
+        await planner(built=built_for()).plan(pod())

@@ -223,6 +223,13 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     "cells.gpu.devicePluginTimeout": [
         ("0s", f"cells.gpu.devicePluginTimeout: {DURATION} 1s, not '0s'"),
     ],
+    "cells.imageArchitecture": [("cheapest", f"cells.imageArchitecture: {MAPPING}, not 'cheapest'")],
+    "cells.imageArchitecture.multiPlatform": [
+        ("arm64", "cells.imageArchitecture.multiPlatform: expected amd64 or cheapest, not 'arm64'")
+    ],
+    "cells.imageArchitecture.timeout": [
+        ("-1s", f"cells.imageArchitecture.timeout: {DURATION} 0s, not '-1s'"),
+    ],
     "cells.keptLogs": [(False, f"cells.keptLogs: {MAPPING}, not false")],
     "cells.keptLogs.maxSize": [
         ("1", "cells.keptLogs.maxSize: expected a size like 512Mi or 5Gi, at least 1Ki, not '1'")
@@ -419,6 +426,7 @@ def test_the_defaults_are_values_that_could_be_given() -> None:
         "keepUnusedFor": "720h",
         "checkTagsEvery": "15m",
     }
+    given["cells"]["imageArchitecture"]["timeout"] = "1s"
     given["cells"]["bootImageSpec"] = {}
     given["cells"]["extraSecurityGroups"] = []
     given["cells"]["instanceTypes"] = {"allowed": [], "excluded": []}

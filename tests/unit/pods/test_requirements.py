@@ -275,14 +275,14 @@ def test_the_annotation_counts_before_labels() -> None:
     ("selector", "image", "architectures", "words"),
     [
         ({}, None, None, "the pod's node selector or affinity wants"),
-        ({}, {"amd64", "arm64", "s390x"}, {"amd64", "arm64"}, "the pod's image is for"),
-        ({}, {"s390x"}, set(), "the pod's image is for"),
+        ({}, {"arm64"}, {"arm64"}, "the pod's image is for"),
+        ({}, set(), set(), "the pod's image is for"),
         ({"kubernetes.io/arch": "arm64"}, None, {"arm64"}, "the pod's node selector or affinity wants"),
         (
             {"kubernetes.io/arch": "arm64"},
             {"amd64"},
-            set(),
-            "the pod's node selector or affinity and its image together allow",
+            {"arm64"},
+            "the pod's node selector or affinity wants",
         ),
     ],
 )
@@ -293,6 +293,17 @@ def test_architectures_of_pod_and_image(
     needs = requirements(pod(containers=[], nodeSelector=selector), known)
     assert needs.architectures == architectures
     assert needs.architectures_from == words
+    assert needs.architectures_inferred == (image is not None and not selector)
+
+
+def test_of_architectures_that_the_pod_leaves_open_its_images_choose() -> None:
+    both = {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [both]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    needs = requirements(
+        pod(containers=[], affinity=affinity), Known(image_architectures=frozenset({"arm64"}))
+    )
+    assert needs.architectures == {"arm64"}
 
 
 def test_what_is_known_besides_the_pod() -> None:
