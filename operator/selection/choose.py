@@ -188,7 +188,9 @@ class Chooser:
         """The configured type; should EC2 have none, types that leave a pod no less than it does."""
         name = constraints.default_instance_type
         kind = self._kind(_without_amounts(needs), constraints)
-        named = self._fits(replace(needs, instance_type=name), constraints)
+        # Not asked for by the pod: so its images know better.
+        asked = replace(needs, instance_type=name, architectures_inferred=False)
+        named = self._fits(asked, constraints)
         if not named.found:
             why = named.outcomes[-1].explain()
             return replace(_sized(kind, needs), note=f"not the default {name}: {why}")

@@ -380,6 +380,14 @@ async def test_who_names_an_instance_type_knows_better_than_an_images_label() ->
     assert {spec.instance_type.partition(".")[0] for spec in specs} <= {"m7g", "m7gd"}
 
 
+async def test_the_default_type_is_nobodys_wish() -> None:
+    subject = planner(built=built_for("arm64"))
+    types = {kind.name: kind.architecture for kind in catalogue.load("us-east-1")}
+    specs = await subject.plan(requesting())
+    assert {types[spec.instance_type] for spec in specs} == {"arm64"}
+    assert "(not the default t3.nano: the pod's image is for arm64" in specs[0].why
+
+
 async def test_images_that_no_machine_can_run_are_said() -> None:
     with pytest.raises(NoOffer, match="the pod's image is for an architecture that EC2 does not have"):
         await planner(built=built_for()).plan(pod())
