@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from weakref import WeakValueDictionary
 
 from kip.images.errors import CachingError
 from kip.images.format import Reference as Entry
@@ -68,6 +70,7 @@ class Fetcher:
         self._registries = registries
         self._clock = clock
         self._check_after = check_after
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(
         self, reference: Reference, platform: str, credentials: Credentials, tell: Tell = lambda _: None
@@ -76,6 +79,13 @@ class Fetcher:
 
         Raises CachingError and RegistryError, by what is to be done about it.
         """
+        # Two platforms of one reference are written into the same file.
+        async with self._turns.setdefault(str(reference), asyncio.Lock()):
+            return await self._see_to(reference, platform, credentials, tell)
+
+    async def _see_to(
+        self, reference: Reference, platform: str, credentials: Credentials, tell: Tell
+    ) -> Done:
         began = self._clock.monotonic()
         entry = await self._volume.reference(str(reference))
         there = await self._whole(entry, platform)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from tests.doubles.registry import LocalRegistry, layer
+from tests.doubles.registry import LocalRegistry, as_json, layer
 
 from kip.imagecache.fetch import Fetcher
 from kip.images.volume import Volume
 from kip.model.clock import ManualClock
 from kip.oci.credentials import ANONYMOUS, Credential, Keyring
 from kip.oci.errors import Denied, NotAnImage
+from kip.oci.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor
 from kip.oci.reference import parse
 
 from .conftest import CHECK_AFTER_S
@@ -84,6 +87,21 @@ async def test_a_private_image_is_fetched_by_those_who_may(
         await fetcher(APP, AMD64, ANONYMOUS)
     assert await volume.references() == ()
     assert (await fetcher(APP, AMD64, ANN)).fetched_bytes
+
+
+async def test_two_platforms_of_one_image_at_once(
+    registry: LocalRegistry, fetcher: Fetcher, volume: Volume
+) -> None:
+    entries = []
+    for architecture in ("amd64", "arm64"):
+        own = registry.image(f"quay.io/team/app:{architecture}", BASE, architecture=architecture)
+        described = Descriptor(OCI_MANIFEST, own, registry.store.blob(own).stat().st_size)
+        entries.append(as_json(described, platform={"os": "linux", "architecture": architecture}))
+    registry.manifest(str(APP), {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    await asyncio.gather(*(fetcher(APP, f"linux/{name}", ANONYMOUS) for name in ("amd64", "arm64")))
+    entry = await volume.reference(str(APP))
+    assert entry is not None
+    assert sorted(entry.platforms) == ["linux/amd64", "linux/arm64"]
 
 
 async def test_an_image_for_other_machines(registry: LocalRegistry, fetcher: Fetcher) -> None:
