@@ -108,7 +108,8 @@ class Caching:
         log.warning("image not cached", **_what(want), reason=reason, error=str(error))
         advice = advice_for(error)
         text = f"image {want.reference} is not cached: {error}" + (f"; {advice}" if advice else "")
-        if want.reason == "pod":
+        # That the API server does not give a secret (yet: it learns of a binding a moment later) is not the pod's to mend.
+        if want.reason == "pod" and not isinstance(error, KubeError):
             await self._tell(want, "Warning", reason, text)
         return "done" if isinstance(error, _HOPELESS) else "failed"
 
