@@ -397,7 +397,90 @@ METERING = Dashboard(
     ),
 )
 
-DASHBOARDS = (OVERVIEW, OPERATOR, METERING)
+IMAGE_CACHE = Dashboard(
+    "kip-image-cache",
+    "Kip / Image cache",
+    (
+        Row(
+            (
+                panel("Images", "On the volume.", "sum(kip_image_cache_images{@})", kind="stat"),
+                panel(
+                    "Layers",
+                    "On the volume; images share them.",
+                    "sum(kip_image_cache_layers{@})",
+                    kind="stat",
+                ),
+                panel(
+                    "Free",
+                    "On the volume; EFS says 8 EiB.",
+                    "min(kip_image_cache_volume_free_bytes{@})",
+                    kind="stat",
+                    unit="bytes",
+                ),
+                panel(
+                    "Kept from its work",
+                    "1 while something is; the controller's log says what.",
+                    ("max by (what) (kip_image_cache_blocked{@})", "{{what}}"),
+                    kind="stat",
+                ),
+            ),
+            height=4,
+        ),
+        Row(
+            (
+                panel(
+                    "Size",
+                    "What the cache takes on the volume.",
+                    ("sum by (kind) (kip_image_cache_bytes{@})", "{{kind}}"),
+                    unit="bytes",
+                    stack=True,
+                ),
+                panel(
+                    "Images looked at",
+                    "By how that ended; anything but cached and present is the reason of an error.",
+                    (
+                        "sum by (result) (increase(kip_image_cache_fetches_total{@}[$__rate_interval]))",
+                        "{{result}}",
+                    ),
+                    stack=True,
+                ),
+                panel(
+                    "Images wanted and not cached",
+                    "Waiting for their turn, being fetched, and waiting after a failure.",
+                    ("sum by (state) (kip_image_cache_queue{@})", "{{state}}"),
+                    stack=True,
+                ),
+            )
+        ),
+        Row(
+            (
+                panel(
+                    "Downloaded",
+                    "From registries, a second.",
+                    "sum(rate(kip_image_cache_fetched_bytes_total{@}[$__rate_interval]))",
+                    unit="Bps",
+                ),
+                panel(
+                    "Time to fetch an image",
+                    "Download and conversion of what was missing; half of them took no longer.",
+                    "histogram_quantile(0.5, sum by (le) (rate(kip_image_cache_fetch_seconds_bucket{@}[$__rate_interval])))",
+                    unit="s",
+                ),
+                panel(
+                    "Taken from the volume",
+                    "Images and layers that nobody has used for long, and leftovers.",
+                    (
+                        "sum by (what) (increase(kip_image_cache_evictions_total{@}[$__rate_interval]))",
+                        "{{what}}",
+                    ),
+                    stack=True,
+                ),
+            )
+        ),
+    ),
+)
+
+DASHBOARDS = (OVERVIEW, OPERATOR, IMAGE_CACHE, METERING)
 
 
 def model(dashboard: Dashboard) -> dict[str, Any]:

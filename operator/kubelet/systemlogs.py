@@ -24,6 +24,7 @@ UNITS: Mapping[str, tuple[str, ...]] = {
         "cloud-init.service",
         "cloud-config.service",
         "cloud-final.service",
+        "kip-first-boot.service",
         "kip-boot.service",
     ),
 }

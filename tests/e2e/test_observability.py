@@ -19,7 +19,9 @@ from support.prometheus import Prometheus, scraping
 from support.terminal import terminal
 from support.world import E2eWorld
 
+from kip.local.addresses import free_ports
 from kip.local.aws.metering import PRODUCT
+from kip.local.processes import Command, Processes
 
 pytestmark = pytest.mark.e2e
 
@@ -36,9 +38,11 @@ def prometheus(
 ) -> Iterator[Prometheus]:
     """It has seen pods start twice, a refusal of EC2, a machine that went, logs, and what the API server asks."""
     host, port = world.world.address("operator")
+    folder = tmp_path_factory.mktemp("prometheus")
     with (
         sold_on_marketplace(world),
-        scraping([f"{host}:{port}"], DEPLOY / "alerts.yaml", tmp_path_factory.mktemp("prometheus")) as server,
+        image_cache(world, folder) as cache,
+        scraping([f"{host}:{port}", cache], DEPLOY / "alerts.yaml", folder) as server,
     ):
         world.run(manifests.pod("first", shared_namespace))
         _a_machine_goes(world, shared_namespace)
@@ -53,7 +57,30 @@ def prometheus(
             )
         started = 'sum(increase(kip_pod_start_seconds_count{stage="running"}[2m]))'
         world.eventually(lambda: number(server, started) > 0, 30, "a start is scraped", shared_namespace)
+        fetched = "increase(kip_image_cache_fetch_seconds_count[2m])"
+        world.eventually(lambda: number(server, fetched) > 0, 60, "an image is cached", shared_namespace)
         yield server
+
+
+@contextmanager
+def image_cache(world: E2eWorld, folder: Path) -> Iterator[str]:
+    """The controller of an image cache on a directory; gives where its metrics are."""
+    port = free_ports({"cache": 18090}, set())["cache"]
+    config = yaml.safe_load(world.operator.configured)
+    config["health"] = {"listenAddress": "127.0.0.1", "port": port}
+    config["registries"] = {"mirrors": {"*": [world.world.url("registry")]}}
+    config["cells"]["imageCache"] = {"controller": {"minFreeSpace": "0"}}
+    file = folder / "image-cache.yaml"
+    file.write_text(yaml.safe_dump(config))
+    (folder / "volume").mkdir()
+    command = (sys.executable, "-m", "kip", "image-cache", "run", "--config", str(file), "--volume")
+    processes = Processes(world.world)
+    environment = {"KUBECONFIG": str(world.world.kubeconfig)}
+    processes.start(Command("image-cache", (*command, str(folder / "volume")), environment))
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        processes.stop("image-cache")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kip.observe.definitions import DEFINITIONS
+from kip.observe.definitions import DEFINITIONS, IMAGE_CACHE
 
 PROJECT = Path(__file__).parents[2]
 RULES = PROJECT / "deploy" / "observability" / "alerts.yaml"
@@ -127,6 +127,21 @@ CASES: dict[str, Case] = {
             'kip_queue_depth{job="kip",state="active"}': "9x90",
         },
     ),
+    "KipImageCacheBlocked": Case(
+        {'kip_image_cache_blocked{job="kip",what="fetching"}': "1x90"},
+        {'kip_image_cache_blocked{job="kip",what="fetching"}': "0x90"},
+    ),
+    "KipImageCacheFailing": Case(
+        {
+            'kip_image_cache_fetches_total{job="kip",result="ImageDenied"}': "0+1x150",
+            'kip_image_cache_queue{job="kip",state="failed"}': "1x150",
+        },
+        {
+            'kip_image_cache_fetches_total{job="kip",result="present"}': "0+9x150",
+            'kip_image_cache_queue{job="kip",state="failed"}': "1x150",
+        },
+        minutes=120,
+    ),
     # Of promtool's time, which begins in 1970.
     "KipUseNotTold": Case(
         {'kip_metering_told_timestamp_seconds{job="kip",product="p"}': "0x600"},
@@ -183,7 +198,7 @@ def test_it_fires_when_it_should_and_only_then(alert: str, promtool: str, tmp_pa
 
 
 def test_each_has_a_page_that_says_what_to_do() -> None:
-    assert {page.stem for page in RUNBOOKS.glob("*.md")} == set(ALERTS)
+    assert {page.stem for page in RUNBOOKS.glob("Kip*.md")} == set(ALERTS)
     for alert, rule in ALERTS.items():
         assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks/{alert}.md")
         text = (RUNBOOKS / f"{alert}.md").read_text()
@@ -193,7 +208,7 @@ def test_each_has_a_page_that_says_what_to_do() -> None:
 
 
 def test_they_are_about_metrics_that_there_are() -> None:
-    defined = {d.name for d in DEFINITIONS}
+    defined = {d.name for d in (*DEFINITIONS, *IMAGE_CACHE)}
     for alert, rule in ALERTS.items():
         used = set(re.findall(r"\bkip_\w+", rule["expr"]))
         assert used, alert

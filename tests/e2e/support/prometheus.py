@@ -77,9 +77,9 @@ def scraping(targets: Sequence[str], rules: Path, folder: Path) -> Iterator[Prom
         server = Prometheus(f"http://127.0.0.1:{port}")
         try:
             eventually(
-                lambda: all(target["health"] == "up" for target in server.targets()),
+                lambda: [target["health"] for target in server.targets()] == ["up"] * len(targets),
                 30,
-                "Prometheus scrapes the operator",
+                "Prometheus scrapes all of them",
                 log.read_text,
             )
             yield server

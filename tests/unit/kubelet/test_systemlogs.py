@@ -76,7 +76,7 @@ def test_the_command_works_in_a_shell(journal: Path) -> None:
 
 def test_units_are_read_together(journal: Path) -> None:
     asked = run(SystemLogOptions(("kubelet", "containerd", "cloud-init")), journal).splitlines()[0]
-    assert asked.count("-u ") == 7
+    assert asked.count("-u ") == 8
     assert "-u containerd.service" in asked
     assert "-u cloud-final.service" in asked
 

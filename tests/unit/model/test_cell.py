@@ -162,3 +162,15 @@ def test_the_schema_demands_of_an_intent_just_what_reading_it_needs():
                 Intent.from_dict(without)
         else:
             assert Intent.from_dict(without)
+
+
+def test_when_it_was_launched_and_when_anything_last_changed():
+    cell = fresh()
+    assert cell.launched_at is None
+    assert cell.changed_at == cell.created
+    later = cell.created + timedelta(seconds=60)
+    asked = cell.set(LAUNCHED, "False", "QuotaExceeded", "no", now=cell.created + timedelta(seconds=5))
+    assert asked.launched_at is None
+    launched = replace(asked, instance_id="i-1").set(LAUNCHED, "True", "Launched", "", now=later)
+    assert launched.launched_at == later
+    assert launched.changed_at == later

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from kip.observe.definitions import DEFINITIONS
+from kip.observe.definitions import DEFINITIONS, IMAGE_CACHE
 
-LABELS = {d.name: {*d.labels, *({"le"} if d.kind == "histogram" else ())} for d in DEFINITIONS}
+LABELS = {
+    d.name: {*d.labels, *({"le"} if d.kind == "histogram" else ())} for d in (*DEFINITIONS, *IMAGE_CACHE)
+}
 FROM_SCRAPE = {"job", "instance"}
 
 
