@@ -17,7 +17,7 @@
 #   SUBNET_IDS                     subnets of the cells, with commas between them. Default: the one Kip itself runs in
 #   VPC_ID                         instead of SUBNET_IDS: any subnet of this VPC
 #   CELL_INSTANCE_PROFILE_ARN      instance profile of cells whose pod does not name one
-#   NFS_VOLUME_ENDPOINT            EFS volume of the image cache, which this version does not have yet
+#   NFS_VOLUME_ENDPOINT            volume of the image cache, as `kip efs setup` prints it; docs/image-cache.md has the rest
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -68,8 +68,7 @@ expect_if_set VPC_ID 'vpc-[0-9a-z]+' vpc-0123abcd
 expect_if_set CELL_INSTANCE_PROFILE_ARN \
     'arn:aws[a-z-]*:iam::[0-9]{12}:instance-profile/[A-Za-z0-9_+=,.@/-]+' \
     arn:aws:iam::012345678910:instance-profile/kip-cell
-[[ -z ${NFS_VOLUME_ENDPOINT:-} ]] ||
-    warn "NFS_VOLUME_ENDPOINT is set, but this version has no image cache yet; it is not used"
+expect_if_set NFS_VOLUME_ENDPOINT '[A-Za-z0-9.-]+:/[A-Za-z0-9._/-]*' fs-0123abcd.efs.us-west-2.amazonaws.com:/
 command -v kubectl >/dev/null || fail "kubectl was not found"
 
 # EKS puts nodes, and with them the pods of the cluster's DNS, into this group, which admits nobody but its own members.
@@ -111,6 +110,7 @@ cells:
   defaultInstanceType: t3.small
 ${CELL_INSTANCE_PROFILE_ARN:+  defaultIAMPermissions: $CELL_INSTANCE_PROFILE_ARN}
 ${CLUSTER_SECURITY_GROUP:+  extraSecurityGroups: [$CLUSTER_SECURITY_GROUP]}
+${NFS_VOLUME_ENDPOINT:+  imageCache: {endpoint: "$NFS_VOLUME_ENDPOINT"}}
 kubelet:
   nodeNamePrefix: kip-provider
   nodes: 1

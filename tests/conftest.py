@@ -85,7 +85,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def _programs(items: Sequence[pytest.Item]) -> Iterator[build.Build]:
     if any(map(_is_worldly, items)):
-        yield from (build.KUBERNETES, build.CONTAINERD, build.COREDNS, PROGRAMS)
+        yield from (build.KUBERNETES, build.CONTAINERD, build.COREDNS, build.VOLUME, PROGRAMS)
     if any("helm_program" in getattr(item, "fixturenames", ()) for item in items):
         yield build.HELM
 

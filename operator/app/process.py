@@ -40,7 +40,7 @@ from kip.metering.register import register
 from kip.model.clock import Clock, SystemClock
 from kip.observe.metrics import Metrics
 from kip.observe.probes import Probes
-from kip.oci.client import open_registries
+from kip.oci.client import Registries, open_registries
 from kip.oci.transport import Patience
 
 log = structlog.get_logger(__name__)
@@ -125,7 +125,12 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
         )
         ec2 = await stack.enter_async_context(session.ec2())
         marketplace = await _marketplace(aws, session, clock, metrics, stack)
-        platforms = await stack.enter_async_context(_platforms(settings, client, session, clock))
+        registries = await stack.enter_async_context(
+            open_registries(clock, mirrors=settings.registries.mirrors, patience=_OF_REGISTRIES)
+        )
+        general = EcrCredentials(EcrLogins(session.ecr, clock))
+        logins = PodLogins(client, general, impersonate=settings.cluster.impersonate_node)
+        platforms = await stack.enter_async_context(_platforms(settings, registries, logins, clock))
         # Unix socket paths have 107 bytes: not below a directory with a long name.
         run_dir = Path(tempfile.mkdtemp(prefix="kip-", dir=os.environ.get("KIP_RUN_DIR")))
         stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
@@ -134,6 +139,8 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             client=client,
             clock=clock,
             ec2=ec2,
+            registries=registries,
+            logins=logins,
             prices=pricing.price_list(session, location.region, clock),
             marketplace=marketplace,
             keys=own_keys,
@@ -167,19 +174,16 @@ async def _marketplace(
 
 @asynccontextmanager
 async def _platforms(
-    settings: Settings, client: ApiClient, session: Session, clock: Clock
+    settings: Settings, registries: Registries, logins: PodLogins, clock: Clock
 ) -> AsyncIterator[ImagePlatforms]:
     """What images are built for, as the registries tell it to whoever pulls them."""
-    general = EcrCredentials(EcrLogins(session.ecr, clock))
-    logins = PodLogins(client, general, impersonate=settings.cluster.impersonate_node)
-    async with open_registries(clock, mirrors=settings.registries.mirrors, patience=_OF_REGISTRIES) as found:
-        platforms = ImagePlatforms(
-            found.platforms, logins.of, clock, patience_s=settings.cells.image_architecture.timeout
-        )
-        try:
-            yield platforms
-        finally:
-            await platforms.close()
+    platforms = ImagePlatforms(
+        registries.platforms, logins.of, clock, patience_s=settings.cells.image_architecture.timeout
+    )
+    try:
+        yield platforms
+    finally:
+        await platforms.close()
 
 
 def _identity(environ: Mapping[str, str]) -> str:

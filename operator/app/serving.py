@@ -45,6 +45,7 @@ from kip.cells.repository import Cells
 from kip.cells.rest import Rests
 from kip.cells.routekeeper import RouteKeeper
 from kip.cells.routes import Routes
+from kip.cells.seed import Seeder
 from kip.cells.serve import Serve
 from kip.cells.services import ServiceRules
 from kip.cells.settings import CellSettings
@@ -54,6 +55,7 @@ from kip.cells.stages import Tools
 from kip.cells.tagger import Tagger
 from kip.cells.tags import PodTags
 from kip.cells.terminate import Terminate
+from kip.cells.volumewatch import VolumeWatch
 from kip.cloud import instance_data
 from kip.cloud.base import Marketplace, PriceList
 from kip.cloud.ec2 import Ec2Compute
@@ -65,6 +67,8 @@ from kip.cloud.sdk import Ec2Sdk
 from kip.cloud.unavailable import UnavailableOfferings
 from kip.config import Settings
 from kip.handlers.runner import Watches
+from kip.images.logins import PodLogins
+from kip.images.rights import PodRights
 from kip.kube.client import ApiClient
 from kip.kube.errors import KubeError
 from kip.kube.events import EventRecorder, Limit
@@ -90,6 +94,8 @@ from kip.node.events import NodeEvents
 from kip.node.keeper import NodeKeeper
 from kip.node.object import Health, NodeOptions
 from kip.observe.metrics import Metrics, Snapshot
+from kip.oci.access import AccessCheck
+from kip.oci.client import Registries
 from kip.pods import architecture, eligibility, placement
 from kip.pods.annotations import healthy_timeout_s
 from kip.pods.architecture import OfImages
@@ -115,6 +121,9 @@ class Surroundings:
     client: ApiClient
     clock: Clock
     ec2: Ec2Sdk
+    registries: Registries
+    logins: PodLogins
+    """As whom registries are asked."""
     prices: PriceList | None
     """None where there is none to ask."""
     keys: OperatorKeys
@@ -175,7 +184,9 @@ class NodeServing:
             hooks=CountingHooks(around.metrics),
         )
         self._links = Links(
-            SshTunnels(self._pool, around.keys.ssh_key),
+            SshTunnels(
+                self._pool, around.keys.ssh_key, verity=settings.cells.image_cache.dm_verity == "auto"
+            ),
             self._open_session,
             clock,
             socket_dir=around.run_dir,
@@ -469,13 +480,28 @@ class NodeServing:
             self._pods,
             admit=Admit(tools, self._planner, self._refusal),
             launch=Launch(tools, self._launcher, self._planner, self._pod_tags),
-            connect=Connect(tools),
+            connect=self._connect(tools),
             serve=Serve(tools),
             routes=Routes(tools, self._routes, self._network, defaults=self._defaults.of),
             drain=Drain(tools, keeper),
             terminate=Terminate(tools, self._launcher, self._routes),
             may_write=self._may_write,
         )
+
+    def _connect(self, tools: Tools) -> Connect:
+        around, cache = self._around, self._around.settings.cells.image_cache
+        if cache.endpoint is None:
+            return Connect(tools)
+        check = AccessCheck(around.registries, around.clock)
+        seeder = Seeder(
+            PodRights(around.registries, check, around.logins),
+            around.clock,
+            save=self._cells.save,
+            report=tools.report,
+            told=around.metrics,
+            deadline_s=cache.deadline,
+        )
+        return Connect(tools, seeder, VolumeWatch(tools.report))
 
     def _make_sites(self) -> Sites:
         around = self._around

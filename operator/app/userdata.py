@@ -50,6 +50,8 @@ def cell_user_data(
         dead_man_switch_s=int(cells.dead_man_switch) or _NEVER_S,
         vpc_cidrs=tuple(vpc_cidrs),
         extra_cloud_init=extra,
+        volume=cells.image_cache.endpoint,
+        volume_options=cells.image_cache.mount_options,
         device_plugin_image=cells.gpu.device_plugin_image if gpus else None,
         huge_pages=huge_pages,
     )

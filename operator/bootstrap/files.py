@@ -20,6 +20,7 @@ from kip.bootstrap.layout import (
     OPTIONS,
     PROGRAMS,
     STATIC_PODS,
+    VOLUME_OPTIONS,
 )
 from kip.bootstrap.options import BootstrapOptions
 
@@ -69,7 +70,21 @@ def cell_files(options: BootstrapOptions) -> tuple[File, ...]:
     if options.device_plugin_image is not None:
         manifest = deviceplugin.manifest(options.device_plugin_image)
         files.insert(0, File(f"{STATIC_PODS}/{DEVICE_PLUGIN}.json", manifest))
+    if options.volume is not None:
+        files[:0] = _volume_files(options, options.volume)
     return tuple(files)
+
+
+def _volume_files(options: BootstrapOptions, volume: str) -> tuple[File, ...]:
+    always = ("ro", "nosuid", "nodev", "noexec")
+    values = {"VOLUME": volume, "VOLUME_OPTIONS": ",".join(filter(None, (*always, options.volume_options)))}
+    return (
+        File(VOLUME_OPTIONS, "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())),
+        File(f"{PROGRAMS}/mount-volume", script("mount-volume"), "0755"),
+        File(f"{_UNITS}/kip-volume.service", units.VOLUME_SERVICE),
+        File(f"{_UNITS}/kip-boot.service.d/10-volume.conf", units.BOOT_WITH_VOLUME),
+        File(f"{_UNITS}/kubelet.service.d/20-kip-volume.conf", units.KUBELET_AFTER_LAYERS),
+    )
 
 
 def _shell_variables(options: BootstrapOptions) -> str:

@@ -28,6 +28,13 @@ CNI_PLUGIN = "/opt/cni/bin/kip"
 POD_INTERFACE = "kip0"
 """The cell's end of the pod's veth: there is one pod with an address of its own, so one name."""
 
+VOLUME = "/run/kip/volume"
+"""Where the image cache's volume is mounted."""
+VOLUME_OPTIONS = f"{DIRECTORY}/volume"
+LAYERS = "/var/lib/kip/layers"
+"""A script that mounts what the operator has mounted of the volume: a machine that boots again has the snapshots, on its
+disk, and no longer what was mounted on them."""
+
 CREDENTIAL_PROVIDER_CONFIG = f"{DIRECTORY}/image-credential-provider.json"
 
 STATIC_PODS = "/etc/kubernetes/manifests"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from kip.model.hugepages import HugePages
+from kip.model.patterns import MOUNT_OPTIONS, NFS_EXPORT
 
 # A node's name is a DNS subdomain (RFC 1123) in Kubernetes.
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -55,6 +56,10 @@ class BootstrapOptions:
     """Image of NVIDIA's device plugin, for machines that have NVIDIA GPUs; None for all others."""
     huge_pages: tuple[HugePages, ...] = ()
     """What the machine sets aside before its kubelet starts, which counts them then."""
+    volume: str | None = None
+    """The image cache's volume, `SERVER:/PATH`; None without one."""
+    volume_options: str = ""
+    """Mount options of it, besides those that are always set."""
     shutdown_grace_period_s: int = 120
     """How long the kubelet may stop the pod in order when the machine is shut down by others than us."""
 
@@ -99,6 +104,18 @@ class BootstrapOptions:
             self.device_plugin_image,
             self.device_plugin_image is None or _IMAGE.fullmatch(self.device_plugin_image),
             "the name of a container image",
+        )
+        _require(
+            "volume",
+            self.volume,
+            self.volume is None or NFS_EXPORT.fullmatch(self.volume),
+            "an NFS export like fs-0123abcd.efs.us-east-1.amazonaws.com:/",
+        )
+        _require(
+            "volume_options",
+            self.volume_options,
+            not self.volume_options or MOUNT_OPTIONS.fullmatch(self.volume_options),
+            "mount options with commas between them",
         )
         _require(
             "shutdown_grace_period_s",

@@ -8,6 +8,7 @@ from kip.bootstrap.layout import (
     HELD_API_PORT,
     HOST_KEY,
     KUBELET_PORT,
+    LAYERS,
     PROGRAMS,
 )
 from kip.bootstrap.options import BootstrapOptions
@@ -106,6 +107,31 @@ Description=Make this machine a cell of Kip
 Type=oneshot
 RemainAfterExit=yes
 ExecStart={PROGRAMS}/boot
+"""
+
+# Without an end: a volume that cannot be reached now may be later, and nobody waits for this unit but a kubelet whose
+# layers are on it.
+VOLUME_SERVICE = f"""\
+[Unit]
+Description=Mount the image cache
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+TimeoutStartSec=infinity
+ExecStart={PROGRAMS}/mount-volume
+"""
+
+# Begins with the boot script, and neither waits for the other.
+BOOT_WITH_VOLUME = """\
+[Unit]
+Wants=kip-volume.service
+"""
+
+# After a reboot containers would see empty directories in the place of layers that are not mounted yet.
+KUBELET_AFTER_LAYERS = f"""\
+[Service]
+ExecStartPre=/bin/sh -c '[ ! -e {LAYERS} ] || systemctl start kip-volume.service'
+TimeoutStartSec=infinity
 """
 
 # Requests wait in this socket until the tunnel is there, so the kubelet starts while the operator still dials. Refused,

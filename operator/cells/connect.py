@@ -9,7 +9,9 @@ from kip.cells.devices import Lacking, lacking
 from kip.cells.goal import served
 from kip.cells.links import Link
 from kip.cells.relaunch import give_up
+from kip.cells.seed import Seeder
 from kip.cells.stages import Pod, Step, Tools, since_created_s
+from kip.cells.volumewatch import VolumeWatch
 from kip.model.annotations import HEALTHY_TIMEOUT
 from kip.model.cell import CONNECTED, LAUNCHED, Cell
 from kip.model.outcome import DONE, Wait
@@ -45,13 +47,22 @@ def out_of_reach(tools: Tools, cell: Cell, pod: Pod) -> str | None:
 class Connect:
     """Launched → Connected."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(
+        self, tools: Tools, seeder: Seeder | None = None, volumes: VolumeWatch | None = None
+    ) -> None:
+        """`seeder` and `volumes` where there is an image cache."""
         self._tools = tools
+        self._seeder = seeder
+        self._volumes = volumes
 
     async def __call__(self, cell: Cell, pod: Pod) -> Step:
         tools = self._tools
         link = tools.links.ensure(cell, pod)
+        if self._seeder is not None and not cell.pod_may_run:
+            self._seeder.begin(pod)
         if link.state == "up":
+            if self._volumes is not None and cell.cached_images:
+                self._volumes.follow(pod, link)
             return self._connected(cell, "the operator is connected to the cell"), DONE
         if link.state == "contacted":
             return await self._first_contact(cell, pod, link)
@@ -66,6 +77,8 @@ class Connect:
         lack = None if cell.pod_may_run else lacking(pod, link.offered, link.device_trouble)
         if lack is not None:
             return await self._without_devices(cell, pod, link, lack)
+        if self._seeder is not None and not cell.pod_may_run:
+            cell = await self._seeder(cell, pod, link)
         if cell.host_key != link.host_key:
             cell = self._connected(replace(cell, host_key=link.host_key), "first contact")
             cell = await tools.cells.save(cell)

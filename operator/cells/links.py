@@ -11,7 +11,7 @@ Nothing here is the only copy of anything: after a restart every link is dialled
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +53,9 @@ class Tunnel(Protocol):
     async def push_services(self, supply: Supply) -> None: ...
     async def forward_api(self, socket: Path) -> None: ...
     async def forward_kubelet(self, socket: Path) -> None: ...
+    async def look_at_volume(self, paths: Sequence[str], *, timeout_s: float) -> bytes: ...
+    async def mount_layers(self, orders: bytes, *, timeout_s: float) -> str: ...
+    def watch_volume(self) -> AsyncIterator[bool]: ...
     async def wait_closed(self) -> None: ...
 
 
@@ -113,6 +116,8 @@ class Link:
         self.reached_at: datetime | None = None
         """When it first answered over SSH, by the wall clock."""
         self.rules_version: int | None = None
+        self.seeded = False
+        self.volume_task: asyncio.Task[None] | None = None
         self.supplying = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
 
@@ -364,6 +369,8 @@ class Links:
 
     async def _close_session(self, link: Link) -> None:
         session, link.session, link.tunnel = link.session, None, None
+        if link.volume_task is not None:
+            link.volume_task.cancel()
         link.kubelet_socket = None
         if session is not None:
             with suppress(Exception):

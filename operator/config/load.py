@@ -22,6 +22,7 @@ _FROM_ENVIRONMENT: Mapping[KeyPath, tuple[str, ...]] = {
     ("cloud", "aws", "region"): ("AWS_REGION", "AWS_DEFAULT_REGION"),
     ("kubelet", "nodeIP"): ("NODE_IP", "POD_IP", "VKUBELET_POD_IP"),
     ("cluster", "namespace"): ("POD_NAMESPACE",),
+    ("cells", "imageCache", "endpoint"): ("NFS_VOLUME_ENDPOINT",),
 }
 #: Fields of `cells` that are paths of files.
 _FILES = ("cloud_init_file", "instance_data")

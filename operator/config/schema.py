@@ -40,6 +40,8 @@ from kip.model.patterns import (
     INSTANCE_PROFILE,
     INSTANCE_TYPE,
     INSTANCE_TYPE_GLOB,
+    MOUNT_OPTIONS,
+    NFS_EXPORT,
     SECURITY_GROUP,
     UNUSABLE_FAMILY,
 )
@@ -368,6 +370,43 @@ class ImageCacheController(Section):
 class ImageCache(Section):
     """Images that are already there, on a shared volume (docs/image-cache.md)."""
 
+    endpoint: Annotated[
+        str | None,
+        matching(
+            NFS_EXPORT,
+            "an NFS export like fs-0123abcd.efs.us-east-1.amazonaws.com:/",
+        ),
+        Field(
+            description="The volume: an EFS or any other NFS 4.1 export, `SERVER:/PATH`. Without it the environment "
+            "variable NFS_VOLUME_ENDPOINT; without either there is no image cache."
+        ),
+    ] = None
+    mount_options: Annotated[
+        str,
+        matching(
+            MOUNT_OPTIONS,
+            "mount options with commas between them, without spaces",
+        ),
+        Field(
+            description="How cells mount it, besides `ro,nosuid,nodev,noexec`, which are always added. The default is what "
+            "AWS recommends for EFS."
+        ),
+    ] = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport"
+    deadline: Annotated[
+        float,
+        duration(at_least="100ms"),
+        Field(
+            description="How long after its first contact a cell's pod may be held back for the cache; what is not there "
+            "by then is pulled. The kubelet needs one to two seconds of this time to start anyway."
+        ),
+    ] = 3.0
+    dm_verity: Annotated[
+        Literal["auto", "off"],
+        Field(
+            description="`auto` lets the kernel of a cell check each block of a layer at its first read, where it has "
+            "dm-verity and the machine image has dmsetup."
+        ),
+    ] = "auto"
     controller: Annotated[
         ImageCacheController, Field(description="Who fills the volume and keeps it in bounds.")
     ] = ImageCacheController()

@@ -238,7 +238,32 @@ def _installed(
     )
 
 
+def _volume() -> Build:
+    sources = {name: (resources.files("kip.local") / "volume" / name).read_bytes() for name in _SOURCES}
+
+    def compile_(output: Path, log: Path) -> None:
+        source = output / "source"  # a copy: the package may be installed where nobody can write
+        source.mkdir()
+        for name, content in sources.items():
+            (source / name).write_bytes(content)
+        run_go(log, "build", *_SMALL, "-o", str(output / "mount.nfs4"), ".", directory=source)
+        shutil.rmtree(source)
+
+    return Build(
+        kind="volume",
+        version="1",
+        programs=("mount.nfs4",),
+        usual=15,
+        replacement="KIP_VOLUME_BIN_DIR",
+        fingerprint=" ".join(
+            (*_SMALL, *(hashlib.sha256(content).hexdigest() for content in sources.values()))
+        ),
+        compile=compile_,
+    )
+
+
 KUBERNETES = _kubernetes()
+VOLUME = _volume()
 CONTAINERD = _installed(
     "containerd",
     CONTAINERD_VERSION,

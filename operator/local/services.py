@@ -8,7 +8,7 @@ import urllib.request
 from urllib.error import HTTPError
 
 from kip.local import provider
-from kip.local.build import CONTAINERD, KUBERNETES
+from kip.local.build import CONTAINERD, KUBERNETES, VOLUME
 from kip.local.images import DEVICE_PLUGIN, PAUSE, TOOLBOX, WEB, build_all
 from kip.local.images.build import PROGRAMS
 from kip.local.network import Network
@@ -126,7 +126,7 @@ class Room(_Module):
 
     name = "room"
     needs = ("aws", "images")
-    builds = (KUBERNETES, CONTAINERD)
+    builds = (KUBERNETES, CONTAINERD, VOLUME)
     root_only = True
     patience = 120.0  # the first time it makes the machine image
 

@@ -193,6 +193,11 @@ class World:
         return self.state / "cells"
 
     @property
+    def volume(self) -> Path:
+        """What machines mount by NFS, with what stands between it and them (kip.local.volume)."""
+        return self.state / "volume"
+
+    @property
     def runc_root(self) -> Path:
         """`runc --root` of the booted machines."""
         return self.state / "runc"

@@ -14,6 +14,7 @@ from kip.model.names import CELL_FINALIZER, GROUP, VERSION, cell_name
 # Conditions, in the order a cell goes through them.
 LAUNCHED = "Launched"
 CONNECTED = "Connected"
+SEEDED = "Seeded"  # only where there is an image cache
 SERVING = "Serving"
 ROUTED = "Routed"  # only of cells whose pods want cloud routes
 DRAINED = "Drained"
@@ -143,6 +144,9 @@ class Cell:
     price: str | None = None
     host_key: str | None = None
     """The public half of the cell's own SSH host key, once it has been read at first contact."""
+    cached_images: tuple[str, ...] = ()
+    """Manifest digests of images whose layers the machine may have from the image cache: written before they are looked
+    at, so that whoever removes layers knows (docs/designs/0006-image-cache.md)."""
     routes: CloudRoutes | None = None
     conditions: Conditions = field(default_factory=Conditions)
 
@@ -200,7 +204,8 @@ class Cell:
             pod_ip=None,
             price=None,
             host_key=None,
-            conditions=self.conditions.without(CONNECTED, SERVING, DRAINED, TERMINATED),
+            cached_images=(),
+            conditions=self.conditions.without(CONNECTED, SEEDED, SERVING, DRAINED, TERMINATED),
         )
         return fresh.set(LAUNCHED, "False", reason, message, now=now)
 
@@ -221,6 +226,8 @@ class Cell:
             "zone": self.zone,
             "pricePerHour": self.price,
             "hostKey": self.host_key,
+            # A list, and never absent: a merge patch would keep the former one.
+            "cachedImages": list(self.cached_images),
             "cloudRoutes": self.routes.to_dict() if self.routes else None,
             "launch": self.intent.to_dict() if self.intent else None,
             "conditions": self.conditions.to_list(),
@@ -254,6 +261,7 @@ class Cell:
             pod_ip=status.get("podIP"),
             price=status.get("pricePerHour"),
             host_key=status.get("hostKey"),
+            cached_images=tuple(status.get("cachedImages") or ()),
             routes=CloudRoutes.from_dict(status["cloudRoutes"]) if status.get("cloudRoutes") else None,
             conditions=Conditions.from_list(status.get("conditions") or []),
         )

@@ -1,4 +1,4 @@
-"""How AWS writes its names, for checking what users write."""
+"""How AWS and mount(8) want things written, for checking what users write."""
 
 from __future__ import annotations
 
@@ -17,3 +17,6 @@ INSTANCE_PROFILE = re.compile(
 )
 #: The oldest family: no VPC, no HVM images; nothing that a cell needs runs on it.
 UNUSABLE_FAMILY = "t1."
+#: SERVER:/PATH, with nothing in it that a shell would understand otherwise.
+NFS_EXPORT = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):/(?!/)[A-Za-z0-9._/-]*")
+MOUNT_OPTIONS = re.compile(r"[A-Za-z0-9_.=:/-]+(?:,[A-Za-z0-9_.=:/-]+)*")

@@ -34,6 +34,8 @@ LAUNCH_ERRORS = (
 )
 #: Why a machine is ended before its pod has run on it.
 GIVEN_UP_REASONS = ("BootFailed", "CellUnreachable", "InstanceGone", "KubeletSilent", "NoDevices")
+#: What becomes of a pod's image with the image cache: kip.images.seeding.Outcome.
+SEED_OUTCOMES = ("cached", "partly", "missing", "present", "denied", "late", "broken")
 #: How a pass over a cell ends.
 RESULTS = ("done", "wait", "stop", "error", "cancelled")
 #: Where the keys of the work queue are.
@@ -157,6 +159,26 @@ GIVEN_UP = Definition(
     kind="counter",
     help="Machines that were ended before their pod ran on them.",
     labels={"reason": _one_of(GIVEN_UP_REASONS)},
+)
+SEEDED = Definition(
+    name="kip_image_cache_seeded_total",
+    kind="counter",
+    help="Images of pods for which the image cache was asked, by what a cell got of them.",
+    labels={"outcome": _one_of(SEED_OUTCOMES)},
+    stability="beta",
+)
+SAVED = Definition(
+    name="kip_image_cache_saved_bytes_total",
+    kind="counter",
+    help="Sizes in the registry of layers that cells had from the image cache and did not download.",
+    stability="beta",
+)
+SEEDING = Definition(
+    name="kip_image_cache_seeding_seconds",
+    kind="histogram",
+    help="Time that a pod was held back for the image cache.",
+    stability="beta",
+    buckets=_CALL_BUCKETS,
 )
 AWS_CALLS = Definition(
     name="kip_aws_calls_total",
@@ -344,6 +366,9 @@ DEFINITIONS: tuple[Definition, ...] = (
     START,
     LAUNCHES,
     GIVEN_UP,
+    SEEDED,
+    SAVED,
+    SEEDING,
     AWS_CALLS,
     AWS_SECONDS,
     AWS_BUCKET,

@@ -60,6 +60,9 @@ class Metrics:
         self._reconciles = counter(of.RECONCILES, registry)
         self._node_ready = gauge(of.NODE_READY, registry)
         self._leader = gauge(of.LEADER, registry)
+        self._seeded = counter(of.SEEDED, registry)
+        self._saved = counter(of.SAVED, registry)
+        self._seeding = histogram(of.SEEDING, registry)
         self._namespaces = _Bounded(of.MOST_NAMESPACES)
         self._codes = _Bounded(of.MOST_CODES)
         self.cellapi = CellApiMetrics(registry)
@@ -77,6 +80,8 @@ class Metrics:
             self._launches.labels("error", reason)
         for reason in of.GIVEN_UP_REASONS:
             self._given_up.labels(reason)
+        for outcome in of.SEED_OUTCOMES:
+            self._seeded.labels(outcome)
         for result in of.RESULTS:
             self._reconciles.labels(result)
 
@@ -97,6 +102,15 @@ class Metrics:
         if stage not in START_STAGES:
             raise ValueError(f"{stage} is no stage of a pod's start; there are {', '.join(START_STAGES)}")
         self._start.labels(stage).observe(seconds)
+
+    def seeded(self, outcome: str, saved_bytes: int) -> None:
+        """An image of a pod was, or was not, taken from the image cache; so much was not downloaded."""
+        self._seeded.labels(outcome).inc()
+        self._saved.inc(saved_bytes)
+
+    def took(self, seconds: float) -> None:
+        """For so long a pod was held back for the image cache."""
+        self._seeding.observe(seconds)
 
     def spent(self, namespace: str, usd: float) -> None:
         """The cells of a namespace have cost so much more."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import asyncssh
@@ -170,6 +170,26 @@ class Tunnel:
         if process.exit_status != 0:
             raise CommandFailed(command, process.exit_status, errors.decode(errors="replace"))
         return output
+
+    async def lines(self, command: str) -> AsyncIterator[str]:
+        """Runs a shell command for as long as the connection lives or somebody reads; yields what it prints, line by line.
+
+        Raises:
+            CommandFailed: a line is longer than any of ours.
+            Unreachable.
+        """
+        process: asyncssh.SSHClientProcess[bytes] | None = None
+        try:
+            process = await self._connection.create_process(command, encoding=None, stderr=asyncssh.DEVNULL)
+            while line := await process.stdout.readline():
+                if len(line) > OUTPUT_LIMIT:
+                    raise CommandFailed(command, None, f"a line of more than {OUTPUT_LIMIT} bytes")
+                yield line.decode(errors="replace").rstrip("\n")
+        except (OSError, asyncssh.Error) as error:
+            raise Unreachable(f"{self._name}: {_told(error)}", answered=True) from error
+        finally:
+            if process is not None:
+                process.close()
 
     async def forward_api(self, socket_path: Path, *, port: int = API_PORT) -> None:
         """Lets the cell's `127.0.0.1:port` be our unix socket.

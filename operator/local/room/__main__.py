@@ -22,6 +22,7 @@ from kip.local.room.imds import MetadataService, serve
 from kip.local.room.instances import ControlApi
 from kip.local.room.preflight import allow_many_machines, check_host
 from kip.local.room.room import Room
+from kip.local.volume.control import make as make_volume
 from kip.local.world import World, WorldError
 
 log = logging.getLogger("kip.local.room")
@@ -30,8 +31,11 @@ log = logging.getLogger("kip.local.room")
 def sources(world: World) -> Sources:
     """What the world's machine image is made of; programs are compiled if they were not yet."""
     progress = Silent()
-    kubernetes, containerd = (build.ensure(what, progress) for what in (build.KUBERNETES, build.CONTAINERD))
+    kubernetes, containerd, volume = (
+        build.ensure(what, progress) for what in (build.KUBERNETES, build.CONTAINERD, build.VOLUME)
+    )
     binaries = {name: containerd / name for name in build.CONTAINERD.programs}
+    binaries |= {name: volume / name for name in build.VOLUME.programs}
     images = build_all(world.state / "room-images")
     # Pulled by the few machines that need it, as on EC2.
     del images[DEVICE_PLUGIN]
@@ -47,6 +51,7 @@ async def run(world: World) -> None:
     """
     check_host(world)
     allow_many_machines()
+    make_volume(world)
     with only_room(world):
         images = world.state / "ami"
         ami = await asyncio.to_thread(prepare, images, sources(world))

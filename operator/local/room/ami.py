@@ -23,8 +23,9 @@ from kip.local.world import WorldError
 
 PAUSE_IMAGE = "localhost/kubernetes/pause:latest"  # the name on the EKS AMI; pinned there, too
 
-_BINARIES = ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet")
+_BINARIES = ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet", "mount.nfs4")
 _WRAPPED = frozenset({"containerd", "kubelet"})
+_MOUNT_HELPERS = frozenset({"mount.nfs4"})  # where mount(8) looks for them
 
 # What of the host's /etc a machine needs: name services, the loader's cache, certificates, shells.
 _FROM_HOST = """
@@ -48,7 +49,7 @@ class Sources:
     """What goes into an image.
 
     Attributes:
-        binaries: containerd, containerd-shim-runc-v2, ctr and kubelet, each by name.
+        binaries: containerd, containerd-shim-runc-v2, ctr, kubelet and mount.nfs4, each by name.
         images: tar archives of container images, by image name.
     """
 
@@ -216,8 +217,9 @@ def _write_texts(ami: Ami) -> None:
 
 def _add_binaries(usr: Path, binaries: Mapping[str, Path]) -> None:
     library = usr / units.LIBRARY.removeprefix("/usr/")
+    places = dict.fromkeys(_WRAPPED, library) | dict.fromkeys(_MOUNT_HELPERS, usr / "sbin")
     for name in _BINARIES:
-        _link_or_copy(binaries[name].resolve(), (library if name in _WRAPPED else usr / "bin") / name)
+        _link_or_copy(binaries[name].resolve(), places.get(name, usr / "bin") / name)
     package = library / "lib/kip/local/room"
     package.mkdir(parents=True)
     for module in (cloudinit, userdata):

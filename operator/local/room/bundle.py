@@ -23,7 +23,7 @@ _SYSCTLS = {
     "kernel/keys/root_maxkeys": 1000000,
     "kernel/keys/root_maxbytes": 25000000,
 }
-_LOOP_DEVICES = 64
+_LOOP_DEVICES = 256  # all machines of the host together, one for each layer that is mounted
 
 # Numbers of linux/capability.h in order.
 _CAPABILITIES = """
@@ -46,6 +46,7 @@ class Layout:
         namespace: the file on which its network namespace is mounted.
         cgroup: its cgroup, relative to each hierarchy's root.
         shown: host directories that it sees read-only at the same path.
+        volume: the world's shared volume, for its mount.nfs4 (kip.local.volume).
     """
 
     directory: Path
@@ -54,6 +55,7 @@ class Layout:
     namespace: Path
     cgroup: str
     shown: Sequence[Path] = ()
+    volume: Path | None = None
 
     @property
     def root(self) -> Path:
@@ -185,6 +187,7 @@ def _mounts(layout: Layout) -> list[dict[str, Any]]:
         _bind(layout.console, "/dev/console", "rw"),
         _bind(layout.console, "/var/log/cloud-init-output.log", "rw"),
         *(_bind(path, str(path)) for path in layout.shown),
+        *([_bind(layout.volume, "/run/kip-room/volume", "rw")] if layout.volume else ()),
     ]
 
 

@@ -51,6 +51,7 @@ def layout(world: World, instance_id: str, ami: Ami | None = None) -> Layout:
         namespace=world.namespaces / instance_id,
         cgroup=f"{world.cgroup}/{instance_id}",
         shown=(shown,) if shown else (),
+        volume=world.volume,
     )
 
 

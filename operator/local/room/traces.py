@@ -80,7 +80,12 @@ def loop_devices_below(directory: Path) -> list[str]:
     listed = _answer("losetup", "--list", "--json", "--output", fields)
     if not listed.strip():
         return []
-    in_use = {(str(entry["back-ino"]), entry["back-maj:min"]): entry["name"] for entry in _devices(listed)}
+    # Of a file on a volume that is mounted no more, losetup knows no device.
+    in_use = {
+        (str(entry["back-ino"]), entry["back-maj:min"]): entry["name"]
+        for entry in _devices(listed)
+        if entry["back-maj:min"]
+    }
     if not in_use or not directory.is_dir():
         return []
     device = directory.stat().st_dev

@@ -99,7 +99,7 @@ def test_deploy_sh_takes_the_documented_variables(project: Path, programs: Path)
     assert "role-arn: arn:aws:iam::012345678910:role/kip" in printed.stdout
     assert "namespace: kip\n" not in printed.stdout
     assert "namespace: kube-node-lease\n" in printed.stdout
-    assert "no image cache yet" in printed.stderr
+    assert "imageCache: {endpoint: fs-1.efs.us-west-2.amazonaws.com:/}" in printed.stdout
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,7 @@ def test_deploy_sh_takes_the_documented_variables(project: Path, programs: Path)
         ("USE_REGION", "nowhere", "USE_REGION=nowhere: expected something like us-west-2"),
         ("KIP_SERVICE_ACCOUNT_ROLE_ARN", "kip", "expected something like arn:aws:iam::"),
         ("NAMESPACE", "a: b", "expected something like kip"),
+        ("NFS_VOLUME_ENDPOINT", "fs-1", "expected something like fs-0123abcd.efs."),
         ("IMAGE_TAG", 'x"\ny: z', "expected something like 1.0-latest"),
     ],
 )

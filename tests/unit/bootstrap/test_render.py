@@ -194,6 +194,31 @@ def test_only_on_machines_with_gpus_the_kubelet_reads_static_pods_and_reports_of
     }
 
 
+VOLUME = {"volume": "fs-1.efs.us-east-1.amazonaws.com:/", "volume_options": "nfsvers=4.1,hard"}
+
+
+def test_without_an_image_cache_nothing_of_it_is_on_a_cell() -> None:
+    plain = plain_user_data(options(volume_options="nfsvers=4.1"))
+    assert plain == plain_user_data(options())
+    assert b"volume" not in plain.replace(b"Volume", b"")
+
+
+def test_the_volume_is_mounted_read_only_beside_everything_else() -> None:
+    files = files_of(plain_user_data(options(**VOLUME)))
+    assert files["/etc/kip/volume"]["content"] == (
+        "VOLUME=fs-1.efs.us-east-1.amazonaws.com:/\nVOLUME_OPTIONS=ro,nosuid,nodev,noexec,nfsvers=4.1,hard\n"
+    )
+    units = "/etc/systemd/system"
+    assert "Wants=kip-volume.service" in files[f"{units}/kip-boot.service.d/10-volume.conf"]["content"]
+    assert not [path for path in files if "After=kip-volume" in files[path]["content"]]
+    assert f"-e {layout.LAYERS} ]" in files[f"{units}/kubelet.service.d/20-kip-volume.conf"]["content"]
+    assert list(files)[-1] == "/opt/kip/boot"
+
+
+def test_a_cell_with_all_that_there_is_leaves_most_of_the_limit_to_the_user() -> None:
+    assert len(user_data(options(**VOLUME, **GPUS))) < USER_DATA_LIMIT // 2
+
+
 def test_the_kubelet_waits_for_the_gpus_driver_where_there_is_one() -> None:
     path = "/etc/systemd/system/kubelet.service.d/10-kip.conf"
     assert "nvidia-kmod-load.service" in files_of(plain_user_data(options()))[path]["content"]
@@ -245,6 +270,9 @@ def test_user_data_that_fits_only_when_compressed_is_accepted() -> None:
         ({"vpc_cidrs": ("10.0.0.1/16",)}, "vpc_cidrs"),
         ({"shutdown_grace_period_s": -1}, "shutdown_grace_period_s"),
         ({"device_plugin_image": "an image"}, "device_plugin_image"),
+        ({"volume": "fs-1"}, "volume"),
+        ({"volume": "a;b:/"}, "volume"),
+        ({"volume_options": "a b"}, "volume_options"),
     ],
 )
 def test_options_no_cell_could_work_with_are_refused_by_name(change: dict[str, object], named: str) -> None:

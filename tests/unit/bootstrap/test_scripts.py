@@ -113,3 +113,31 @@ def test_a_cell_with_a_tunnel_lives_and_counts_from_its_loss(tmp_path: Path) -> 
     assert switch.at(5000, tunnel=True) == ""
     assert switch.at(5599, tunnel=False) == ""
     assert switch.at(5600, tunnel=False) == "poweroff -ff\n"
+
+
+NFS = """\
+mountpoint() {{ [ "$1" = -d ] && echo 0:51 || [ -e {root}/mounted ]; }}
+mount() {{ echo "$*" >>{root}/mounts; [ $(wc -l <{root}/mounts) -ge 3 ] && touch {root}/mounted; }}
+timeout() {{ shift 3; "$@"; }}
+sleep() {{ :; }}
+"""
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_volume_is_mounted_however_often_that_fails_and_then_its_layers(
+    tmp_path: Path, again: bool
+) -> None:
+    (tmp_path / "volume").write_text("VOLUME=fs-1.efs:/x\nVOLUME_OPTIONS=ro,hard\n")
+    (tmp_path / "0:51").mkdir()
+    layers = tmp_path / "layers"
+    if again:
+        layers.write_text(f"#!/bin/bash\ntouch {tmp_path}/layers-mounted\n")
+        layers.chmod(0o700)
+    text = (
+        script("mount-volume").replace("/etc/kip", str(tmp_path)).replace("/run/kip/volume", f"{tmp_path}/v")
+    )
+    text = text.replace("/sys/class/bdi", str(tmp_path)).replace("/var/lib/kip", str(tmp_path))
+    subprocess.run(["bash", "-c", NFS.format(root=tmp_path) + text], check=True, timeout=10)
+    assert (tmp_path / "mounts").read_text() == f"-t nfs4 -o ro,hard fs-1.efs:/x {tmp_path}/v\n" * 3
+    assert (tmp_path / "0:51/read_ahead_kb").read_text() == "1024\n"
+    assert (tmp_path / "layers-mounted").exists() == again

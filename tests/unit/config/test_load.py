@@ -231,6 +231,15 @@ def test_the_environment_fills_in(write: Callable[[str], Path]) -> None:
     assert settings.cluster.namespace == "kip-system"
 
 
+def test_the_volume_may_be_named_by_the_environment(write: Callable[[str], Path]) -> None:
+    environ = {"NFS_VOLUME_ENDPOINT": "fs-1.efs.us-east-1.amazonaws.com:/"}
+    assert load(write(""), environ)[0].cells.image_cache.endpoint == environ["NFS_VOLUME_ENDPOINT"]
+    assert (
+        load(write("cells: {imageCache: {endpoint: 'nas:/a'}}"), environ)[0].cells.image_cache.endpoint
+        == "nas:/a"
+    )
+
+
 def test_the_file_counts_more_than_the_environment(write: Callable[[str], Path]) -> None:
     settings, _ = load(write("kubelet: {nodeIP: 10.0.0.5}"), {"NODE_IP": "10.0.0.4"})
     assert settings.kubelet.node_ip == "10.0.0.5"

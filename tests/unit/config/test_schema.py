@@ -18,6 +18,7 @@ from kip.model.annotations import ANNOTATIONS
 DURATION = "expected a duration like 90s, 5m or 1h30m, at least"
 ADDRESS = "expected an IP address like 10.0.0.10"
 MIRRORS = "expected registries with their mirrors, like {docker.io: [https://cache.example.com]}"
+EXPORT = "fs-0123abcd.efs.us-east-1.amazonaws.com:/"
 MAPPING = "expected a mapping of keys to values"
 DNS_LABEL = "expected lowercase letters, digits and dashes, at most 63"
 DEFAULTS = "cells.defaultAnnotations: expected"
@@ -230,12 +231,29 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     "cells.imageArchitecture.timeout": [
         ("-1s", f"cells.imageArchitecture.timeout: {DURATION} 0s, not '-1s'"),
     ],
+    "cells.imageCache": [("fs-1", f"cells.imageCache: {MAPPING}, not 'fs-1'")],
+    "cells.imageCache.endpoint": [
+        (endpoint, f"cells.imageCache.endpoint: expected an NFS export like {EXPORT}, not '{endpoint}'")
+        for endpoint in ("fs-0123abcd", "fs-1.example:x", "a b:/", "nfs://a/b")
+    ],
+    "cells.imageCache.mountOptions": [
+        (
+            "a, b",
+            "cells.imageCache.mountOptions: expected mount options with commas between them, without spaces, not 'a, b'",
+        )
+    ],
+    "cells.imageCache.deadline": [
+        (
+            "10ms",
+            "cells.imageCache.deadline: expected a duration like 90s, 5m or 1h30m, at least 100ms, not '10ms'",
+        )
+    ],
+    "cells.imageCache.dmVerity": [("on", "cells.imageCache.dmVerity: expected auto or off, not 'on'")],
     "cells.keptLogs": [(False, f"cells.keptLogs: {MAPPING}, not false")],
     "cells.keptLogs.maxSize": [
         ("1", "cells.keptLogs.maxSize: expected a size like 512Mi or 5Gi, at least 1Ki, not '1'")
     ],
     "cells.allowDaemonSets": [("yes!", "cells.allowDaemonSets: expected true or false, not 'yes!'")],
-    "cells.imageCache": [("on", f"cells.imageCache: {MAPPING}, not 'on'")],
     "cells.imageCache.controller": [("on", f"cells.imageCache.controller: {MAPPING}, not 'on'")],
     "cells.imageCache.controller.images": [
         (
@@ -427,6 +445,7 @@ def test_the_defaults_are_values_that_could_be_given() -> None:
         "checkTagsEvery": "15m",
     }
     given["cells"]["imageArchitecture"]["timeout"] = "1s"
+    given["cells"]["imageCache"]["deadline"] = "3s"
     given["cells"]["bootImageSpec"] = {}
     given["cells"]["extraSecurityGroups"] = []
     given["cells"]["instanceTypes"] = {"allowed": [], "excluded": []}

@@ -15,6 +15,7 @@ _LAYOUT = Layout(
     namespace=Path("/state/netns/i-1"),
     cgroup="kip-local-x/i-1",
     shown=(Path("/opt/python"),),
+    volume=Path("/state/volume"),
 )
 
 
@@ -26,6 +27,12 @@ def test_it_is_json_and_names_only_the_machines_own_places():
     text = json.dumps(made())
     assert '"/kip-local-x/i-1"' in text
     assert "/state/netns/i-1" in text
+
+
+def test_the_worlds_volume_is_where_its_mount_program_looks_for_it():
+    [found] = [mount for mount in made()["mounts"] if mount["source"] == "/state/volume"]
+    assert found["destination"] == "/run/kip-room/volume"
+    assert "rw" in found["options"]
 
 
 def test_the_image_is_above_the_host_and_the_machines_layer_above_both():

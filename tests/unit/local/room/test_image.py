@@ -15,7 +15,7 @@ from kip.local.world import WorldError
 @pytest.fixture
 def sources(tmp_path: Path) -> Sources:
     binaries = {}
-    for name in ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet"):
+    for name in ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet", "mount.nfs4"):
         binaries[name] = tmp_path / name
         binaries[name].write_text(name)
     return Sources(binaries, images={})

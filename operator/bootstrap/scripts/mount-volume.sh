@@ -1,0 +1,18 @@
+#!/bin/bash
+# Mounts the image cache's volume read-only, tried until it works, and what an earlier boot had mounted of it; started by
+# kip-volume.service.
+set -u
+source /etc/kip/volume
+directory=/run/kip/volume
+mkdir -p $directory
+# mount.nfs tries for two minutes by itself; but it keeps the first answer of a name server that does not know the
+# name yet, and a server that takes connections and says nothing keeps it for ever.
+until mountpoint -q $directory || timeout -k 5 30 mount -t nfs4 -o "$VOLUME_OPTIONS" "$VOLUME" $directory; do
+    sleep 1
+done
+# Kernels since 5.4 read 128 KiB ahead on NFS, which at a millisecond for each round trip is 128 MiB/s. A layer's file is
+# read at random places, so more than a read's size (rsize) would be paid for and not used.
+echo 1024 >"/sys/class/bdi/$(mountpoint -d $directory)/read_ahead_kb" || true
+if [ -x /var/lib/kip/layers ]; then
+    exec /var/lib/kip/layers
+fi

@@ -1,0 +1,172 @@
+#!/bin/bash
+# Makes layers of the image cache's volume snapshots of containerd, and imports images that consist of them. On standard input,
+# each in a line:
+#
+#     layer ID DATA ROOT SALT     the layer's file is called ID; its first DATA bytes are the file system, after them comes the
+#                                 tree of dm-verity with that root hash
+#     snapshot CHAIN PARENT ID    that layer as the snapshot CHAIN on PARENT, which is `-` for the lowest
+#     import CHAIN ARCHIVE        an archive in base64 for `ctr images import`, of an image whose highest snapshot is CHAIN
+#
+# $1 is how many seconds that may take, $2 `auto` where dm-verity is to be used if there is one. Prints what was done: `layer ID`
+# or `verity ID`, `snapshot CHAIN`, `import CHAIN`, and `failed WHAT WHY` for what was not.
+#
+# What has the name of a ChainID counts as that layer, whatever is in it, so it must never be seen empty: everything that waits
+# for the volume comes before, on a directory of its own; then the snapshot is made and that directory bound to it, for which
+# nobody is asked. /var/lib/kip/layers does it again on a machine that was booted anew, before its kubelet starts.
+umask 077
+record=/var/lib/kip/layers
+mkdir -p /run/kip/layers /var/lib/kip
+work=$(mktemp -d /run/kip/seed.XXXXXX) || exit
+cat >"$work/orders"
+exec 9<> <(:)
+
+mount_layer() {
+    local id=$1 data=$2 root=$3 salt=$4 verity=$5
+    local at=/run/kip/layers/$id file=/run/kip/volume/layers/sha256/${id:0:2}/$id.squashfs device
+    grep -q " $at " /proc/self/mountinfo && return
+    mkdir -p "$at"
+    if [ "$verity" = verity ]; then
+        device=$(losetup --find --show --read-only "$file") || return
+        if ! { dmsetup create "kip-$id" --readonly --table "0 $((data / 512)) verity 1 $device $device 4096 4096 \
+$((data / 4096)) $((data / 4096)) sha256 $root $salt" && mount -t squashfs -o ro "/dev/mapper/kip-$id" "$at"; }; then
+            dmsetup remove "kip-$id"
+            losetup --detach "$device"
+            return 1
+        fi
+    else
+        mount -t squashfs -o ro,loop "$file" "$at"
+    fi
+}
+
+bind_layer() {
+    grep -q " $2 " /proc/self/mountinfo || mount --bind "/run/kip/layers/$1" "$2"
+}
+
+how_to_mount() {
+    if [ "$1" = auto ] && command -v dmsetup >/dev/null && { modprobe -q dm-verity || true; } &&
+        dmsetup targets 2>/dev/null | grep -q '^verity '; then
+        echo verity
+    else
+        echo layer
+    fi
+}
+
+snapshots() {
+    ctr --namespace k8s.io snapshots "$@"
+}
+
+begin_record() {
+    [ -e $record ] && return
+    {
+        printf '#!/bin/bash\n# Written by Kip: mounts what was mounted of the image cache before this machine booted anew.\n'
+        declare -f mount_layer bind_layer
+    } >$record.new
+    chmod 0700 $record.new
+    mv $record.new $record
+}
+
+make_snapshot() {
+    local chain=$1 parent=${2#-} id=$3 key directory
+    if grep -q "^$chain " "$work/snapshots"; then
+        # One that was pulled is as good. Ours may be of an attempt that ended halfway.
+        directory=$(sed -n "s/^bind_layer [^ ]* \([^ ]*\) # $chain\$/\1/p" $record | tail -n 1)
+        [ -z "$directory" ] || bind_layer "$id" "$directory"
+        return
+    fi
+    key=kip-seed-$$-$chain
+    # The lowest snapshot is a bind mount, the others are overlays.
+    directory=$(snapshots prepare --mounts "$key" ${parent:+"$parent"} |
+        sed -nE 's/.*upperdir=([^",]+).*/\1/p; t; s/.*"Source": *"(\/[^"]+)".*/\1/p' | tail -n 1)
+    if [ -z "$directory" ]; then
+        echo "containerd names no directory for $key" >&2
+        return 1
+    fi
+    {
+        echo "mount_layer $id ${arguments[$id]}"
+        echo "bind_layer $id $directory # $chain"
+    } >>$record && sync $record && snapshots commit "$chain" "$key" || return
+    if ! bind_layer "$id" "$directory"; then
+        snapshots rm "$chain"
+        return 1
+    fi
+}
+
+# What failed, and with it what is on top of it.
+fail() {
+    failed+=" $1 "
+    [ -z "$2" ] || echo "failed $1 $(tr '\n' ' ' <<<"$2")"
+}
+
+seed_snapshot() {
+    local chain=$1 parent=$2 id=$3 error
+    # Once: who waits for it a second time is told that it does not exist.
+    if [ -n "${mounting[$id]}" ]; then
+        if wait "${mounting[$id]}"; then
+            echo "$how $id"
+        else
+            fail "$id" "$(<"$work/$id")"
+        fi
+        mounting[$id]=
+    fi
+    if [ -e "$work/stop" ] || [[ $failed == *" $id "* || $failed == *" $parent "* ]]; then
+        fail "$chain" ""
+    elif error=$(make_snapshot "$chain" "$parent" "$id" 2>&1 >/dev/null); then
+        echo "snapshot $chain"
+    else
+        fail "$chain" "$error"
+    fi
+}
+
+# Not of an image whose layers are not all there: it would be one that cannot run, and that nobody pulls.
+seed_import() {
+    local chain=$1 archive=$2 error
+    if [ -e "$work/stop" ] || [[ $failed == *" $chain "* ]]; then
+        return
+    fi
+    if error=$(base64 -d <<<"$archive" | ctr --namespace k8s.io images import --no-unpack - 2>&1); then
+        echo "import $chain"
+    else
+        echo "failed $chain $(tail -n 1 <<<"$error")"
+    fi
+}
+
+seed() {
+    local how failed= kind a b c d
+    declare -A arguments mounting
+    how=$(how_to_mount "$1")
+    while read -r kind a b c d; do
+        if [ "$kind" = layer ]; then
+            arguments[$a]="$b $c $d $how"
+            mount_layer "$a" "$b" "$c" "$d" "$how" 2>"$work/$a" 7>&- 9>&- &
+            mounting[$a]=$!
+        fi
+    done <"$work/orders"
+    until snapshots list >"$work/snapshots" 2>/dev/null; do read -rt 0.02 -u 8; done
+    sed -n 's/^\(kip-seed-[^ ]*\) .*/\1/p' "$work/snapshots" | while read -r a; do snapshots rm "$a"; done
+    begin_record
+    while read -r kind a b c; do
+        case $kind in
+            snapshot) seed_snapshot "$a" "$b" "$c" ;;
+            import) seed_import "$a" "$b" ;;
+        esac
+    done <"$work/orders"
+}
+
+(
+    exec </dev/null >"$work/out" 2>/dev/null 8<> <(:) 7>/run/kip/seed.lock
+    flock 7
+    seed "$2"
+    echo >&9
+) &
+done=
+if ! read -rt "$1" -u 9; then
+    # It stops between two steps, not within one, so there is no snapshot without its layer when this has ended. What waits
+    # for the volume ends whenever that comes back, and does no more then.
+    touch "$work/stop"
+    echo "failed seeding not done after $1 s"
+    read -rt 1 -u 9 && done=yes
+else
+    done=yes
+fi
+cat "$work/out"
+[ -z "$done" ] || rm -rf "$work"
