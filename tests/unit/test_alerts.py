@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "doubles"))
+
+import prometheus_program
 
 from kip.observe.definitions import DEFINITIONS, IMAGE_CACHE
 
@@ -158,11 +162,7 @@ CASES: dict[str, Case] = {
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    """Debian's package prometheus brings it; the session's start installs that where it may."""
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool is not installed (Debian package prometheus)")
-    return found
+    return prometheus_program.find("promtool")
 
 
 def run(*command: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +13,12 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 
-import pytest
 import yaml
 from support.waiting import eventually
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "doubles"))
+
+import prometheus_program
 
 from kip.local.addresses import free_ports
 
@@ -55,9 +58,7 @@ class Prometheus:
 @contextmanager
 def scraping(targets: Sequence[str], rules: Path, folder: Path) -> Iterator[Prometheus]:
     """Runs until the block's end. `targets` are host:port; `rules` is a rules file; `folder` is for its data."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.fail("there is no prometheus; as root: apt-get install --no-install-recommends prometheus")
+    program = prometheus_program.find("prometheus")
     port = free_ports({"prometheus": 19090}, set())["prometheus"]
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
