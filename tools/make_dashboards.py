@@ -455,6 +455,32 @@ IMAGE_CACHE = Dashboard(
         Row(
             (
                 panel(
+                    "What cells got",
+                    "Images of pods for which the cache was asked, by what their cell got of them.",
+                    (
+                        "sum by (outcome) (increase(kip_image_cache_seeded_total{@}[$__rate_interval]))",
+                        "{{outcome}}",
+                    ),
+                    stack=True,
+                ),
+                panel(
+                    "Saved",
+                    "Sizes in the registry of layers that cells had from the cache and did not download, a second.",
+                    "sum(rate(kip_image_cache_saved_bytes_total{@}[$__rate_interval]))",
+                    unit="Bps",
+                ),
+                panel(
+                    "Pods held back",
+                    "Time that a pod waited for the cache, on average; 0 where none did.",
+                    "sum(rate(kip_image_cache_seeding_seconds_sum{@}[$__rate_interval])) / "
+                    "(sum(rate(kip_image_cache_seeding_seconds_count{@}[$__rate_interval])) > 0) or vector(0)",
+                    unit="s",
+                ),
+            )
+        ),
+        Row(
+            (
+                panel(
                     "Downloaded",
                     "From registries, a second.",
                     "sum(rate(kip_image_cache_fetched_bytes_total{@}[$__rate_interval]))",
