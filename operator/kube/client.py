@@ -210,6 +210,16 @@ class ApiClient:
         return headers
 
 
+@asynccontextmanager
+async def connected(kubeconfig: Path | None) -> AsyncIterator[ApiClient]:
+    """`ApiClient.connect`, for as long as a command lasts."""
+    client = await ApiClient.connect(kubeconfig)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
 def _ssl_context(configuration: k8s.Configuration) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
     if configuration.cert_file:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import click
 from kubernetes_asyncio.config import ConfigException
 
 from kip.cells.repository import CELLS_PATH
-from kip.kube.client import ApiClient
+from kip.kube.client import connected
 from kip.kube.errors import Forbidden, KubeError, from_reply
 from kip.kube.watch import list_all
 from kip.kubelet.systemlogs import MOST_LINES, UNITS, USUAL_LINES
@@ -83,7 +82,7 @@ def logs(
 async def _read(
     kubeconfig: Path | None, wanted: str, units: Sequence[str], tail: int, since: datetime | None
 ) -> str:
-    async with _client(kubeconfig) as client:
+    async with connected(kubeconfig) as client:
         cells = (await list_all(client, CELLS_PATH, {})).items
         reply = await client.request("GET", request.path(request.chosen(cells, wanted), units, tail, since))
     if reply.status == 200:
@@ -92,12 +91,3 @@ async def _read(
         raise from_reply(reply.status, reply.body)
     # In the words of the virtual node, or of the API server that could not ask it.
     raise KubeError(reply.body.decode(errors="replace").strip() or f"status {reply.status}")
-
-
-@asynccontextmanager
-async def _client(kubeconfig: Path | None) -> AsyncIterator[ApiClient]:
-    client = await ApiClient.connect(kubeconfig)
-    try:
-        yield client
-    finally:
-        await client.close()

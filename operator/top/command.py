@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from kip.cells.repository import CELLS_PATH
-from kip.kube.client import ApiClient
+from kip.kube.client import ApiClient, connected
 from kip.kube.errors import Forbidden, KubeError, NotFound
 from kip.kube.informer import Informer
 from kip.kube.watch import Listed, list_all
@@ -93,7 +92,7 @@ def top(
 
 async def _top(kubeconfig: Path | None, options: _Options, *, live: bool, as_json: bool) -> None:
     clock = SystemClock()
-    async with _client(kubeconfig) as client:
+    async with connected(kubeconfig) as client:
         # Also before a picture that is kept current: a watch repeats what fails here, for ever.
         listed = await list_all(client, CELLS_PATH, {})
         if live:
@@ -105,15 +104,6 @@ async def _top(kubeconfig: Path | None, options: _Options, *, live: bool, as_jso
         click.echo(json.dumps({"asOf": to_rfc3339(now), **document(found)}, indent=2))
     else:
         click.echo("\n".join(picture(found, wide=options.wide)))
-
-
-@asynccontextmanager
-async def _client(kubeconfig: Path | None) -> AsyncIterator[ApiClient]:
-    client = await ApiClient.connect(kubeconfig)
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def _keep_current(client: ApiClient, first: Listed, clock: Clock, options: _Options) -> None:

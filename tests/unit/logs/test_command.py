@@ -45,7 +45,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Proxied:
     async def given(kubeconfig: Any) -> AsyncIterator[Proxied]:
         yield made
 
-    monkeypatch.setattr(command, "_client", given)
+    monkeypatch.setattr(command, "connected", given)
     spec = {"nodeName": "kip-0", "podName": "web", "podNamespace": "shop", "podUID": "u"}
     asyncio.run(made.create(CELLS_PATH, {"metadata": {"name": "kip-u"}, "spec": spec}))
     return made

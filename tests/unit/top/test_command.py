@@ -26,7 +26,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
     async def given(kubeconfig: Any) -> AsyncIterator[FakeApi]:
         yield made
 
-    monkeypatch.setattr(command, "_client", given)
+    monkeypatch.setattr(command, "connected", given)
     spec = {"nodeName": "kip-0", "podName": "web", "podNamespace": "shop", "podUID": "u"}
     status = {"instanceID": "i-1", "instanceType": "t3.nano", "launchType": "Spot", "pricePerHour": "0.5"}
     asyncio.run(made.create(CELLS_PATH, {"metadata": {"name": "kip-u"}, "spec": spec, "status": status}))
