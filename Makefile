@@ -7,7 +7,7 @@ BIN := .venv/bin
 $(ENVIRONMENT): requirements.lock pyproject.toml tools/environment
 	@tools/environment
 
-.PHONY: help demo test check docs bench catalogue clean
+.PHONY: help demo test check docs bench image catalogue clean
 
 help: $(ENVIRONMENT) ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,6 +29,10 @@ docs: $(ENVIRONMENT) ## Make the documentation site, build/docs/index.html; a wa
 
 bench: $(ENVIRONMENT) ## Measure and write docs/performance.md
 	@$(BIN)/python -m tests.bench
+
+image: $(ENVIRONMENT) ## Build Kip's image with docker or buildah; IMAGE= TAG= PLATFORM= PUSH=1 ARCHIVE= BASE=
+	@$(BIN)/python tools/make_image.py --name="$(IMAGE)" --tag="$(TAG)" --platform="$(PLATFORM)" --base="$(BASE)" \
+		--archive="$(ARCHIVE)" $(if $(PUSH),--push)
 
 catalogue: $(ENVIRONMENT) ## Make the bundled instance types and prices anew; PRICES=a price list (.csv.gz)
 	@$(BIN)/python tools/make_catalogue.py --prices "$(or $(PRICES),$(error PRICES is not set; see CONTRIBUTING.md))"

@@ -109,6 +109,6 @@ def test_cells_are_listed_with_the_columns_that_were_promised(project: Path) -> 
 def test_every_target_has_a_line_of_help(project: Path) -> None:
     text = (project / "Makefile").read_text()
     targets = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
-    assert targets == ["help", "demo", "test", "check", "docs", "bench", "catalogue", "clean"]
+    assert targets == ["help", "demo", "test", "check", "docs", "bench", "image", "catalogue", "clean"]
     for target in targets:
         assert re.search(rf"^{target}: \$\(ENVIRONMENT\) ## \S", text, re.MULTILINE), target
