@@ -16,9 +16,10 @@ from kubernetes_asyncio.config import ConfigException
 from kip import config
 from kip.app import cluster
 from kip.app.aws import sdk_settings
+from kip.cleanup.ending import Ending, NotEnded
 from kip.cleanup.execute import Cleanup, Outcome
 from kip.cleanup.look import Places, look
-from kip.cleanup.plan import Plan, by_kind, plan
+from kip.cleanup.plan import Found, Plan, by_kind, in_use, plan
 from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.errors import CloudError
 from kip.cloud.network import Ec2Network
@@ -48,6 +49,14 @@ INCOMPLETE, REFUSED = 1, 3
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
+    "--drain",
+    is_flag=True,
+    help="While Kip still runs: close the virtual nodes, evict their pods, and wait for the end of their machines.",
+)
+@click.option(
+    "--stop", metavar="DEPLOYMENT", help="Scale this Deployment of Kip to 0 before anything is removed."
+)
+@click.option(
     "--force", is_flag=True, help="Also while pods are bound to the nodes or an operator is running."
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -60,30 +69,37 @@ def cleanup(
     kubeconfig: Path | None,
     dry_run: bool,
     yes: bool,
+    drain: bool,
+    stop: str | None,
     force: bool,
     output: str,
     timeout_s: float,
 ) -> None:
-    """Remove what is left of an uninstalled Kip: instances, routes, Cells, virtual nodes, leases, security group.
+    """Remove what is left of an uninstalled Kip: instances, routes, Cells, nodes, leases, secrets, security group.
 
-    Says first what it has found and will do. May be repeated.
+    With --stop, and --drain where pods still run, it is all of an uninstallation but the manifests. Says first
+    what it has found and will do. May be repeated.
 
     Exit status: 0 nothing is left (or --dry-run), 1 something is, 2 wrong usage, 3 refused because Kip is in use.
     """
     if not (dry_run or yes) and (output == "json" or not sys.stdin.isatty()):
         raise click.UsageError("there is nobody to ask: give --yes or --dry-run")
+    if (drain or stop) and not (yes or dry_run):
+        raise click.UsageError(
+            "--drain and --stop act at once: give --yes, or --dry-run to see what is there"
+        )
     try:
         settings, _ = config.load(config_file)
     except config.ConfigError as error:
         raise click.ClickException(str(error)) from error
-    options = _Options(dry_run, yes, force, output == "json", timeout_s)
+    options = _Options(dry_run, yes, drain, stop, force, output == "json", timeout_s)
     try:
         sys.exit(asyncio.run(_clean(settings, kubeconfig, options)))
     except ConfigException as error:
         raise click.ClickException(
             f"no cluster to clean: {error}; give --kubeconfig or set KUBECONFIG"
         ) from error
-    except (KubeError, CloudError, OSError) as error:
+    except (KubeError, CloudError, NotEnded, OSError) as error:
         raise click.ClickException(error.summary if isinstance(error, CloudError) else str(error)) from error
 
 
@@ -91,6 +107,8 @@ def cleanup(
 class _Options:
     dry_run: bool
     yes: bool
+    drain: bool
+    stop: str | None
     force: bool
     json: bool
     timeout_s: float
@@ -101,13 +119,7 @@ async def _clean(settings: Settings, kubeconfig: Path | None, options: _Options)
     async with _places(settings, kubeconfig) as places:
         name = await cluster.name_of(places.api, settings)
         _progress(f"looking for what is left of cluster {name} ({places.api.server})")
-        found = await look(
-            places,
-            cluster=name,
-            node_names=settings.kubelet.node_names,
-            namespace=settings.cluster.namespace,
-        )
-        todo = plan(found)
+        todo = plan(await _found(places, settings, name, options))
         refused = bool(todo.refusals) and not options.force
         outcome = Outcome()
         if not options.json:
@@ -125,6 +137,32 @@ async def _clean(settings: Settings, kubeconfig: Path | None, options: _Options)
     if refused:
         return REFUSED
     return INCOMPLETE if outcome.failed else 0
+
+
+async def _found(places: Places, settings: Settings, name: str, options: _Options) -> Found:
+    """What there is, when the nodes have been emptied and Kip's processes have been stopped, if that is wanted."""
+    namespace = settings.cluster.namespace
+
+    async def again() -> Found:
+        return await look(
+            places,
+            cluster=name,
+            node_names=settings.kubelet.node_names,
+            namespace=namespace,
+            operators=not options.stop,
+        )
+
+    found = await again()
+    if options.dry_run or not (options.drain or options.stop):
+        return found
+    ending = Ending(places, tell=_progress, timeout_s=options.timeout_s)
+    if options.drain and found.nodes:
+        await ending.drain(found.nodes)
+        found = await again()
+    if options.stop and (options.force or not any(map(in_use, found.pods))):
+        await ending.stop(namespace, options.stop)
+        found = await again()
+    return found
 
 
 def told(todo: Plan, *, refused: bool) -> str:

@@ -54,6 +54,13 @@ class Cleanup:
                 await self._try(step, partial(self._remove_cell, step.name))
         for step in (*steps.get("node", ()), *steps.get("lease", ())):
             await self._try(step, partial(self._delete, _path(step)))
+        for step in steps.get("secret", ()):
+            if outcome.left("instance", "cell"):
+                self._failed(
+                    step, "left, because with it machines that are not gone can still be reached: run again"
+                )
+            else:
+                await self._try(step, partial(self._delete, _path(step)))
         for step in steps.get("security group", ()):
             await self._try(step, partial(self._delete_group, step.name))
         return outcome
@@ -154,4 +161,6 @@ class Cleanup:
 def _path(step: Step) -> str:
     if step.kind == "node":
         return f"/api/v1/nodes/{step.name}"
+    if step.kind == "secret":
+        return f"/api/v1/namespaces/{step.within}/secrets/{step.name}"
     return f"/apis/coordination.k8s.io/v1/namespaces/{step.within}/leases/{step.name}"

@@ -32,7 +32,9 @@ class Places:
     clock: Clock
 
 
-async def look(places: Places, *, cluster: str, node_names: Collection[str], namespace: str) -> Found:
+async def look(
+    places: Places, *, cluster: str, node_names: Collection[str], namespace: str, operators: bool = True
+) -> Found:
     """What is there.
 
     Takes as long as a Lease counts, some ten seconds, if one is held: only by its renewal, and by no clock of another
@@ -41,10 +43,11 @@ async def look(places: Places, *, cluster: str, node_names: Collection[str], nam
     Args:
         node_names: the virtual nodes of the configuration; there may have been others before.
         namespace: of the operator.
+        operators: whether to look for processes that serve the nodes.
     """
     nodes = await _nodes(places.api)
     ours = {name for name, provider in nodes.items() if provider == names.provider_id(cluster, name)}
-    cells = await _cells(places.api)
+    cells = await all_cells(places.api)
     instances = [
         i for i in await places.compute.describe(tags={names.TAG_CLUSTER: cluster}) if i.state != "terminated"
     ]
@@ -56,12 +59,15 @@ async def look(places: Places, *, cluster: str, node_names: Collection[str], nam
     return Found(
         cluster=cluster,
         nodes=tuple(sorted(ours)),
-        pods=tuple([pod for name in sorted(known) for pod in await _pods(places.api, name)]),
+        pods=tuple([pod for name in sorted(known) for pod in await pods_on(places.api, name)]),
         cells=tuple(cells),
         leases=tuple(sorted(leases)),
+        secrets=tuple(await _secrets(places.api, namespace)),
         operators=await _operators(
             places, {key: lease for key, lease in leases.items() if key[0] == namespace}
-        ),
+        )
+        if operators
+        else (),
         instances=tuple(instances),
         tables=await _tables(places, cells, routed=bool(instances)),
         groups=tuple(await places.network.cell_security_groups(cluster)),
@@ -74,15 +80,31 @@ async def _nodes(api: ApiClient) -> dict[str, str]:
     return {n["metadata"]["name"]: (n.get("spec") or {}).get("providerID", "") for n in listed.items}
 
 
-async def _cells(api: ApiClient) -> list[dict[str, Any]]:
+async def all_cells(api: ApiClient) -> list[dict[str, Any]]:
+    """Every Cell; none where their type is not there. Raises KubeError."""
     try:
         return (await list_all(api, CELLS_PATH, {})).items
     except NotFound:
         return []  # their type has been removed, and they with it
 
 
-async def _pods(api: ApiClient, node: str) -> list[dict[str, Any]]:
+async def cells_of(api: ApiClient, node: str) -> list[dict[str, Any]]:
+    """The Cells of a virtual node's pods. Raises KubeError."""
+    return [cell for cell in await all_cells(api) if cell["spec"]["nodeName"] == node]
+
+
+async def pods_on(api: ApiClient, node: str) -> list[dict[str, Any]]:
+    """The pods that are bound to a node. Raises KubeError."""
     return (await list_all(api, "/api/v1/pods", {"fieldSelector": f"spec.nodeName={node}"})).items
+
+
+async def _secrets(api: ApiClient, namespace: str) -> list[tuple[str, str]]:
+    """The processes' keys, and kept logs."""
+    path, found = f"/api/v1/namespaces/{namespace}/secrets", set()
+    for selector in (f"{names.LABEL_APP}={names.APP}", f"{names.LABEL_MANAGED_BY}={names.APP}"):
+        listed = await list_all(api, path, {"labelSelector": selector})
+        found |= {(namespace, secret["metadata"]["name"]) for secret in listed.items}
+    return sorted(found)
 
 
 def _lease_path(namespace: str, name: str) -> str:

@@ -14,11 +14,11 @@ from kip.model import names
 from kip.model.cell import CloudRoutes
 
 Object = Mapping[str, Any]
-Kind = Literal["route", "instance", "cell", "node", "lease", "security group"]
+Kind = Literal["route", "instance", "cell", "node", "lease", "secret", "security group"]
 
 _ENDED = frozenset(("Succeeded", "Failed"))
 # More are counted instead of named.
-_NAMED = 5
+_NAMED = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,8 @@ class Found:
     cells: tuple[Object, ...] = ()
     leases: tuple[tuple[str, str], ...] = ()
     """Namespace and name."""
+    secrets: tuple[tuple[str, str], ...] = ()
+    """Likewise: keys of the operator's processes, and logs that were kept of ended pods."""
     operators: tuple[tuple[str, str], ...] = ()
     """(virtual node, process) of each Lease that is being renewed."""
     instances: tuple[Instance, ...] = ()
@@ -52,7 +54,7 @@ class Step:
     what: str
     """For people, beside the name."""
     within: str = ""
-    """The route table of a route, the namespace of a Lease."""
+    """The route table of a route, the namespace of a Lease or a Secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def plan(found: Found) -> Plan:
         *(_cell(cell) for cell in found.cells),
         *(Step("node", name, "the virtual node") for name in found.nodes),
         *(Step("lease", name, f"in namespace {namespace}", namespace) for namespace, name in found.leases),
+        *(Step("secret", name, f"in namespace {namespace}", namespace) for namespace, name in found.secrets),
         *(Step("security group", g.id, f"{g.name} in {g.vpc_id}") for g in found.groups),
     )
     return Plan(steps, tuple(_refusals(found)))
@@ -88,15 +91,24 @@ def _refusals(found: Found) -> Iterator[str]:
             f"{process} serves {node} and would make again what is removed: uninstall Kip first "
             "(helm uninstall, or scale its Deployment to 0)"
         )
-    using = [
-        f"{p['metadata']['namespace']}/{p['metadata']['name']}" for p in found.pods if _needs_its_node(p)
-    ]
+    using = [pod_name(pod) for pod in found.pods if in_use(pod)]
     if using:
-        yield f"pods are bound to the virtual nodes and would lose their machines: {_listed(using)}; delete them first"
+        yield (
+            f"pods are bound to the virtual nodes and would lose their machines: {_listed(using)}; "
+            "delete them first, or give --drain"
+        )
 
 
-def _needs_its_node(pod: Object) -> bool:
-    """Not one that has ended; nor one of a DaemonSet that waits, as they do on every node: it goes with the node."""
+def pod_name(pod: Object) -> str:
+    """`namespace/name`."""
+    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+
+
+def in_use(pod: Object) -> bool:
+    """Whether this pod needs its node.
+
+    Not one that has ended; nor one of a DaemonSet that waits, as they do on every node: it goes with the node.
+    """
     phase = (pod.get("status") or {}).get("phase", "Pending")
     owners = pod["metadata"].get("ownerReferences") or ()
     if phase in _ENDED:

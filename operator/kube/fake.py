@@ -186,6 +186,8 @@ class FakeApi(ApiClient):
                 return self._list(target, params), 200
             case "GET":
                 return copy.deepcopy(self._find(target)), 200
+            case "POST" if target.subresource == "eviction":
+                return self._delete(target, {}), 201
             case "POST":
                 return self._create(target, body), 201
             case "PUT":

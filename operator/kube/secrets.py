@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from kip.kube.client import ApiClient
 from kip.kube.errors import Conflict, NotFound
+from kip.model.names import APP, LABEL_APP
 
 
 async def load_or_create(
@@ -24,7 +25,7 @@ async def load_or_create(
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "kip"}},
+            "metadata": {"name": name, "labels": {LABEL_APP: APP}},
             "type": "Opaque",
             "data": {key: base64.b64encode(value).decode() for key, value in made.items()},
         }

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from kip.kubelet.logtext import last_lines
-from kip.model.names import GROUP
+from kip.model.names import APP, GROUP, LABEL_MANAGED_BY
 
 SECRET_TYPE = f"{GROUP}/logs"
 LABEL_POD = f"{GROUP}/pod"
@@ -83,7 +83,7 @@ def to_secret(pod: KeptPod, node_name: str, logs: Sequence[KeptLog]) -> tuple[di
         "metadata": {
             "name": secret_name(pod.uid),
             "labels": {
-                "app.kubernetes.io/managed-by": "kip",
+                LABEL_MANAGED_BY: APP,
                 LABEL_POD: pod_label(pod.namespace, pod.name),
                 LABEL_UID: pod.uid,
                 LABEL_NODE: node_name,

@@ -6,6 +6,10 @@ import hashlib
 
 GROUP = "kip.elotl.co"
 VERSION = "v1beta1"
+# On every object that belongs to an installation, as its manifests have it.
+LABEL_APP = "app.kubernetes.io/name"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+APP = "kip"
 CELL_FINALIZER = f"{GROUP}/instance"
 TAINT_KEY = "virtual-kubelet.io/provider"
 TAINT_VALUE = "kip"

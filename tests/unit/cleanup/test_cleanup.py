@@ -114,6 +114,13 @@ class World:
         }
         await self.api.create(LEASES.format(namespace), {"metadata": {"name": name}, "spec": spec})
 
+    async def secret(self, called: str, **labels: str) -> None:
+        metadata = {
+            "name": called,
+            "labels": {f"app.kubernetes.io/{key}": value for key, value in labels.items()},
+        }
+        await self.api.create("/api/v1/namespaces/kip/secrets", {"metadata": metadata})
+
     async def installation(self) -> None:
         await self.cell("web", await self.instance("web"))
         await self.cell("gate", await self.instance("gate"), NET)
@@ -121,13 +128,16 @@ class World:
         await self.node(NODE, names.provider_id("blue", NODE))
         await self.lease("kip", "kip-dead")
         await self.lease("kube-node-lease", NODE)
+        await self.secret("kip-keys", name="kip")
+        await self.secret("kip-logs-1", **{"managed-by": "kip"})
 
     async def is_clean(self) -> bool:
         return (
             not (await self.look()).instances
             and not plan(await self.look()).steps
             and not self.cloud.routes.to_interfaces()
-            and self.api.all("cells") == self.api.all("nodes") == self.api.all("leases") == []
+            and self.api.all("cells") == self.api.all("nodes") == []
+            and self.api.all("leases") == self.api.all("secrets") == []
         )
 
 
@@ -145,11 +155,12 @@ async def test_everything_goes_and_a_second_run_finds_nothing(world: World) -> N
         "cell": 2,
         "node": 1,
         "lease": 2,
+        "secret": 2,
         "security group": 1,
     }
     assert todo.refusals == (), "a Lease that nobody renews holds nobody up"
     outcome = await world.clean()
-    assert (len(outcome.done), outcome.failed) == (10, [])
+    assert (len(outcome.done), outcome.failed) == (12, [])
     assert await world.is_clean()
     assert (await world.clean()).done == []
 
@@ -245,7 +256,7 @@ async def test_what_does_not_go_is_said_and_so_is_what_depends_on_it(world: Worl
     world.cloud.fail("TerminateInstances", NotAuthorized("no", action="TerminateInstances"))
     outcome = await world.clean()
     failed = {(step.kind, step.name): why for step, why in outcome.failed}
-    assert {kind for kind, _ in failed} == {"instance", "cell", "security group"}
+    assert {kind for kind, _ in failed} == {"instance", "cell", "secret", "security group"}
     assert all("ec2:TerminateInstances" in why for (kind, _), why in failed.items() if kind == "instance")
     assert {step.kind for step in outcome.done} == {"route", "node", "lease"}
     assert (await world.clean()).failed == []
@@ -260,6 +271,11 @@ async def test_instances_that_take_too_long_are_not_waited_for_for_ever(world: W
     await world.installation()
     outcome = await world.clean(timeout_s=20)
     assert {why for step, why in outcome.failed if step.kind == "instance"} == {"not ended within 20 s"}
+
+
+async def test_secrets_of_others_stay(world: World) -> None:
+    await world.secret("sh.helm.release.v1.kip.v1", name="helm")
+    assert plan(await world.look()).steps == ()
 
 
 async def test_other_finalizers_of_a_cell_stay(world: World) -> None:

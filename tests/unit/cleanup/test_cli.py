@@ -145,3 +145,48 @@ def test_a_wrong_provider_yaml_is_said(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.main, ["cleanup", "--config", str(path), "--yes"])
     assert result.exit_code == 1
     assert "nonsense" in result.output
+
+
+async def deploy(places: Places) -> None:
+    """Without replicas in its status, as one whose processes end at once."""
+    body = {"metadata": {"name": "kip-provider"}, "spec": {"replicas": 2}}
+    await places.api.create("/apis/apps/v1/namespaces/kip/deployments", body)
+
+
+def replicas(places: Places) -> int:
+    (deployment,) = places.api.all("deployments")
+    return int(deployment["spec"]["replicas"])
+
+
+def test_pods_in_the_way_keep_kip_running(places: Places, run: Callable[..., Result]) -> None:
+    asyncio.run(deploy(places))
+    asyncio.run(bind_pod(places))
+    result = run("--yes", "--stop", "kip-provider")
+    assert result.exit_code == 3
+    assert "shop/web; delete them first, or give --drain" in result.stdout
+    assert replicas(places) == 2
+
+
+@pytest.mark.parametrize("pods", [False, True])
+def test_kip_is_stopped_before_anything_is_removed(
+    places: Places, run: Callable[..., Result], pods: bool
+) -> None:
+    asyncio.run(deploy(places))
+    asyncio.run(make_cell(places))
+    if pods:
+        asyncio.run(bind_pod(places))
+    result = run("--yes", "--stop", "kip-provider", *(["--force"] if pods else []))
+    assert result.exit_code == 0, result.output
+    assert replicas(places) == 0
+    said = result.stderr.splitlines()
+    assert said.index("stopping Deployment kip/kip-provider") < said.index("removed cell kip-u")
+
+
+def test_what_acts_at_once_asks_nobody_and_so_wants_to_be_told(
+    places: Places, run: Callable[..., Result]
+) -> None:
+    for options in (("--drain",), ("--stop", "kip-provider")):
+        assert run(*options).exit_code == 2
+    asyncio.run(deploy(places))
+    assert run("--dry-run", "--drain", "--stop", "kip-provider").exit_code == 0
+    assert replicas(places) == 2
