@@ -5,6 +5,18 @@ set -u
 source /etc/kip/volume
 directory=/run/kip/volume
 mkdir -p $directory
+# Whoever may speak NFS to the volume may write to it, as whatever user it says to be: so the pod may not speak NFS. Volumes
+# that the kubelet mounts for it are the machine's own traffic.
+nft -f - <<'END' || exit 1
+table inet kip-volume
+delete table inet kip-volume
+table inet kip-volume {
+    chain forward {
+        type filter hook forward priority filter
+        meta l4proto { tcp, udp } th dport { 111, 2049 } reject
+    }
+}
+END
 # mount.nfs tries for two minutes by itself; but it keeps the first answer of a name server that does not know the
 # name yet, and a server that takes connections and says nothing keeps it for ever.
 until mountpoint -q $directory || timeout -k 5 30 mount -t nfs4 -o "$VOLUME_OPTIONS" "$VOLUME" $directory; do

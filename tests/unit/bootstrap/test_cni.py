@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kip.bootstrap.files import cell_files
+from kip.bootstrap.files import cell_files, script
 from kip.bootstrap.layout import CNI_PLUGIN, SSH_PORT
 from kip.bootstrap.layout import OPTIONS as OPTIONS_FILE
 from kip.bootstrap.options import BootstrapOptions
@@ -260,3 +260,17 @@ def test_version_and_unknown_commands(cell: Cell) -> None:
     assert "1.0.0" in cell.cni("VERSION", "a")[1]["supportedVersions"]
     assert cell.cni("STATUS", "a")[0] == 0
     assert cell.cni("DANCE", "a")[1]["code"] == 4
+
+
+def test_a_pod_speaks_no_nfs_where_there_is_an_image_cache_and_its_machine_does(cell: Cell) -> None:
+    cell.cni("ADD", "a")
+    guard, end = script("mount-volume").partition("nft -f")[1:], "\nEND\n"
+    ruleset = "".join(guard).partition(end)[0] + end
+    with cell.server(NEIGHBOUR, 2049, "net"), cell.server(NEIGHBOUR, 2050, "net"):
+        assert cell.seen_from("a", NEIGHBOUR, 2049) == POD
+        for _ in range(2):  # as after a reboot, or when it is tried again
+            cell.run(ruleset)
+        with pytest.raises(subprocess.CalledProcessError):
+            cell.seen_from("a", NEIGHBOUR, 2049)
+        assert cell.seen_from("a", NEIGHBOUR, 2050) == POD
+        assert cell.seen_from(None, NEIGHBOUR, 2049) == CELL
