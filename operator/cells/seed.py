@@ -129,7 +129,7 @@ class Seeder:
 
         Raises KubeError: the Cell could not be written.
         """
-        if link.seeded or link.tunnel is None:
+        if link.seeded or link.tunnel is None or _has_user_namespace(pod):
             return cell
         self.begin(pod)
         begun = self._clock.monotonic()
@@ -244,6 +244,11 @@ class Seeder:
         return work.cell.set(
             SEEDED, "True" if worst in ("cached", "present") else "False", reason, message[:1024], now=now
         )
+
+
+def _has_user_namespace(pod: Pod) -> bool:
+    """Its layers are mounted with other owners, which not every kernel does with a squashfs: the pod would not start."""
+    return (pod.get("spec") or {}).get("hostUsers") is False
 
 
 def _references(pod: Mapping[str, Any]) -> tuple[Reference, ...]:

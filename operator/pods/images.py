@@ -9,13 +9,17 @@ _CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
 
 
 def images(pod: Pod) -> tuple[str, ...]:
-    """The names of images that a kubelet would pull for the pod's containers, as they are written there, each once."""
+    """The names of images that a kubelet would pull for the pod's containers and image volumes, as they are written there,
+    each once."""
     found = {
         container.get("image") or "": None
         for kind in _CONTAINER_LISTS
         for container in items(pod, "spec", kind)
         if container.get("imagePullPolicy") != "Never"
     }
+    for volume in items(pod, "spec", "volumes"):
+        if entries(volume, "image").get("pullPolicy") != "Never":
+            found[entries(volume, "image").get("reference") or ""] = None
     return tuple(name for name in found if name)
 
 

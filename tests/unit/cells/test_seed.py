@@ -243,6 +243,13 @@ async def test_a_connection_that_is_lost_meanwhile_says_nothing(outside: Outside
     assert (outside.told, outside.link.seeded) == ([], False)
 
 
+async def test_a_pod_with_a_user_namespace_pulls(outside: Outside) -> None:
+    outside.volume.put(image("a"))
+    pod = {**POD, "spec": {**POD["spec"], "hostUsers": False}}
+    assert await outside.seeder()(cell(), pod, outside.link) == cell()
+    assert outside.did == []
+
+
 async def test_of_a_tag_that_has_moved_the_registry_says_what_it_is(outside: Outside) -> None:
     old, new = image("a", "b"), image("a", "c")
     outside.volume.put(old)

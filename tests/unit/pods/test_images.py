@@ -46,3 +46,17 @@ def test_every_container_s_image_once() -> None:
 )
 def test_meant_for_a_virtual_node(spec: dict[str, Any], *, meant: bool) -> None:
     assert meant_for_virtual_node({"spec": spec}) is meant
+
+
+def test_image_volumes_are_pulled_too() -> None:
+    pod = {
+        "spec": {
+            "containers": [{"image": "a"}],
+            "volumes": [
+                {"name": "v", "image": {"reference": "b"}},
+                {"name": "w", "image": {"reference": "c", "pullPolicy": "Never"}},
+                {"name": "x", "emptyDir": {}},
+            ],
+        }
+    }
+    assert images(pod) == ("a", "b")
