@@ -8,7 +8,7 @@ import re
 import pytest
 from support import manifests
 from support.cluster import Object
-from support.world import E2eWorld, ask, condition, summary
+from support.world import ENDED, E2eWorld, ask, condition, summary
 
 from kip.local.images import TOOLBOX
 
@@ -156,7 +156,7 @@ def test_a_job_of_five_completes_and_leaves_no_machine(world: E2eWorld, finished
         assert container["restartCount"] == 0
     hosts = {pod["status"]["hostIP"] for pod in finished}
     assert hosts.isdisjoint(one["private_ip"] for one in world.instances("pending", "running"))
-    assert world.stray_machines() == []
+    world.eventually(lambda: not world.stray_machines(), ENDED, "the room has taken their machines away")
 
 
 def test_logs_of_ended_pods_are_each_its_own(world: E2eWorld, finished: list[Object]) -> None:
