@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 
 from kip.cloud.securitygroup import SSH
@@ -45,6 +46,8 @@ async def connect(host: str, port: int, timeout_s: float) -> Connection:
     except TimeoutError:
         return Connection(target, f"no answer within {timeout_s:g} s")
     except OSError as error:
-        return Connection(target, error.strerror or str(error))
+        # asyncio puts a text of its own, with the address, in the place of the system's words.
+        code = error.errno or 0
+        return Connection(target, os.strerror(code) if code > 0 else error.strerror or str(error))
     writer.close()
     return Connection(target)
