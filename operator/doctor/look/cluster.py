@@ -80,7 +80,14 @@ async def _nodes(api: ApiClient, names: tuple[str, ...]) -> dict[str, str]:
 
 async def _cell_type(api: ApiClient) -> CellType:
     """By what is published for everybody: reading the definition itself would be one more permission."""
-    published = await api.get(f"/openapi/v3/apis/{GROUP}/{VERSION}")
+    # Which versions are served is known at once; a schema is published a moment later, and stays a while longer.
+    served = await api.get(f"/apis/{GROUP}/{VERSION}")
+    if not any(resource["name"] == "cells" for resource in served.get("resources") or ()):
+        raise NotFound(404, "", f"{GROUP}/{VERSION} has no resource cells")
+    try:
+        published = await api.get(f"/openapi/v3/apis/{GROUP}/{VERSION}")
+    except NotFound:
+        raise Unavailable("it is served, and its schema not published yet; ask again in a moment") from None
     schemas: Mapping[str, Any] = (published.get("components") or {}).get("schemas") or {}
     group = ".".join(reversed(GROUP.split(".")))
     schema = schemas.get(f"{group}.{VERSION}.Cell")

@@ -32,8 +32,7 @@ async def look_at_reach(facts: Facts, *, timeout_s: float) -> Facts:
 
 def image_cache_host(settings: Settings) -> str:
     """The server of the image cache's file system, whose endpoint is `host:/path`; empty without one."""
-    cache = getattr(settings.cells, "image_cache", None)
-    endpoint = str(getattr(cache, "endpoint", None) or "")
+    endpoint = str(getattr(settings.cells.image_cache, "endpoint", None) or "")
     return endpoint.partition(":/")[0].strip("[]")
 
 

@@ -76,4 +76,3 @@ async def test_from_elsewhere_nothing_is_tried() -> None:
 def test_the_image_caches_server_is_that_of_its_endpoint(endpoint: str | None, host: str) -> None:
     cells = SimpleNamespace(image_cache=SimpleNamespace(endpoint=endpoint))
     assert image_cache_host(SimpleNamespace(cells=cells)) == host  # type: ignore[arg-type]
-    assert image_cache_host(SimpleNamespace(cells=SimpleNamespace())) == ""  # type: ignore[arg-type]
