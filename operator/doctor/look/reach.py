@@ -32,8 +32,7 @@ async def look_at_reach(facts: Facts, *, timeout_s: float) -> Facts:
 
 def image_cache_host(settings: Settings) -> str:
     """The server of the image cache's file system, whose endpoint is `host:/path`; empty without one."""
-    endpoint = str(getattr(settings.cells.image_cache, "endpoint", None) or "")
-    return endpoint.partition(":/")[0].strip("[]")
+    return (settings.cells.image_cache.endpoint or "").partition(":/")[0].strip("[]")
 
 
 async def connect(host: str, port: int, timeout_s: float) -> Connection:

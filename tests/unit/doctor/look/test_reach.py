@@ -6,10 +6,9 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
-from patient import CELL, healthy
+from patient import CELL, healthy, settings
 
 from kip.doctor.facts import Connection, Facts, Unanswered
 from kip.doctor.look import reach
@@ -69,10 +68,17 @@ async def test_from_elsewhere_nothing_is_tried() -> None:
     [
         ("fs-1.efs.us-west-2.amazonaws.com:/", "fs-1.efs.us-west-2.amazonaws.com"),
         ("10.0.0.9:/srv/images", "10.0.0.9"),
-        ("[fd00::1]:/srv", "fd00::1"),
         (None, ""),
     ],
 )
 def test_the_image_caches_server_is_that_of_its_endpoint(endpoint: str | None, host: str) -> None:
-    cells = SimpleNamespace(image_cache=SimpleNamespace(endpoint=endpoint))
-    assert image_cache_host(SimpleNamespace(cells=cells)) == host  # type: ignore[arg-type]
+    assert image_cache_host(settings({"cells": {"imageCache": {"endpoint": endpoint}}})) == host
+
+
+async def test_the_image_cache_is_tried_at_nfs(
+    listener: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, port = listener
+    monkeypatch.setattr(reach, "NFS", port)
+    facts = healthy({"cells": {"imageCache": {"endpoint": f"{host}:/images"}}}, cells=(), image_cache=None)
+    assert (await look_at_reach(facts, timeout_s=5)).image_cache == Connection(f"{host}:{port}")
