@@ -140,7 +140,8 @@ class Controller:
                 tidied = await self._keeper.tidy(need_bytes=need_bytes)
                 self.volume_trouble = None
                 self._stop(tidied.no_room)
-                pause_s = _TIDY_AGAIN_S if tidied.no_room or need_bytes else _TIDY_EVERY_S
+                hurry = tidied.no_room or need_bytes or not self._seen.synced
+                pause_s = _TIDY_AGAIN_S if hurry else _TIDY_EVERY_S
             except CachingError as error:
                 self.volume_trouble = str(error)
                 self._stop(str(error))

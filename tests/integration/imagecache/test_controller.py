@@ -6,12 +6,15 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.doubles.registry import layer
+from tests.integration.cells.conftest import NODE
 from tests.integration.imagecache.conftest import World
 
+from kip.cells.repository import Cells
 from kip.images import format as layout
 from kip.images.logins import PodLogins
 from kip.model.clock import SystemClock
@@ -130,6 +133,29 @@ async def test_two_controllers_at_once(world: World) -> None:
     for running in world.started:
         assert await running.ended() == 0
     assert world.temporary() == []
+
+
+async def test_what_a_cell_was_given_stays_however_old(world: World, until: Callable[..., Any]) -> None:
+    given, idle = "quay.io/given:1", "quay.io/idle:1"
+    digests = {name: world.registry.image(name, layer(own=name.encode())) for name in (given, idle)}
+    first = world.start(images=[given, idle])
+    for name in (given, idle):
+        await world.cached(name)
+    await first.ended()
+    for digest in digests.values():
+        os.utime(world.directory / layout.image_path(digest), (1, 1))
+    cell = await Cells(world.cluster.operator, NODE).create(await world.pod("web", "quay.io/other:1"))
+    assert cell is not None
+    await Cells(world.cluster.operator, NODE).save(replace(cell, cached_images=(digests[given],)))
+
+    world.start()
+
+    async def evicted() -> bool:
+        return await world.volume.reference(idle) is None
+
+    await until("the image that no cell has is taken away", evicted, seen=world.said)
+    assert await world.volume.reference(given) is not None
+    assert (await world.verified()).clean
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small volume needs root")
