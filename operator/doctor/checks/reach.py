@@ -12,7 +12,7 @@ from kip.doctor.checks.identity import in_the_cluster
 from kip.doctor.checks.network import table_of
 from kip.doctor.checks.remedies import not_known
 from kip.doctor.facts import Connection, Facts, Unanswered
-from kip.doctor.finding import Finding, Remedy, failure, ok, unknown
+from kip.doctor.finding import Finding, Remedy, failure, ok, unknown, warning
 
 _CELLS, _CACHE = "way to the cells", "image cache"
 
@@ -115,7 +115,7 @@ def _leads(table: RouteTable | None, address: str) -> bool:
 
 
 def image_cache(facts: Facts) -> Iterator[Finding]:
-    """The file system's port for NFS, where one is configured."""
+    """The file system's port for NFS, where one is configured. Cells do without, so it is no failure."""
     found = facts.image_cache
     if found is None:
         return
@@ -123,9 +123,9 @@ def image_cache(facts: Facts) -> Iterator[Finding]:
         yield ok(_CACHE, f"{found.target} answers")
         return
     group = facts.own_group["GroupId"] if isinstance(facts.own_group, dict) else "CELLS_GROUP"
-    yield failure(
+    yield warning(
         _CACHE,
-        f"{found.target} does not answer: {found.problem}",
+        f"{found.target} does not answer to Kip: {found.problem}; images are pulled as without a cache",
         Remedy(
             text="there has to be a mount target in the cells' VPC, whose security group lets cells and Kip in; mend "
             "cells.imageCache.endpoint otherwise",
