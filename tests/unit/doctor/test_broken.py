@@ -323,7 +323,7 @@ BROKEN: dict[str, tuple[Facts, str, str, str, str]] = {
     ),
     "an image cache that nobody can reach": (
         healthy(image_cache=Connection("fs-1:2049", "no answer within 10 s")),
-        "image-cache", "warning", "fs-1:2049 does not answer to Kip: no answer within 10 s; images are pulled", "--port 2049 --source-group sg-1",
+        "image-cache", "warning", "fs-1:2049 does not answer to Kip", "--port 2049 --source-group sg-1",
     ),
 }  # fmt: skip
 
