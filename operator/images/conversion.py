@@ -15,7 +15,7 @@ from kip.images.errors import LayerRefused, WrongContent, translated
 from kip.images.format import Layer, Trailer
 from kip.images.listing import Listing
 from kip.images.mksquashfs import Limits, Mksquashfs
-from kip.images.pipe import Pipe
+from kip.images.pipe import Broken, Pipe
 from kip.images.tree import Attributes, Directory, Inode, Tree
 from kip.images.volume import Volume
 
@@ -133,6 +133,8 @@ class Conversion:
 
     def _write_at_once(self, attempt: _Attempt, reader: tar.Reader) -> None:
         for index, entry in enumerate(reader):
+            if self._killed:
+                raise Broken  # what a download has left may be the names of a million files
             added = self._tree.apply(index, entry)
             if self._tree.stale:
                 attempt.program.kill()  # the rest is read only to know what is in it

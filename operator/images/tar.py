@@ -17,10 +17,12 @@ _OLD_FILE, _GNU_SPARSE = b"\0", b"S"
 _PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK = b"x", b"g", b"L", b"K"
 _WITHOUT_CONTENT = (LINK, SYMLINK, CHARACTER, DEVICE, DIRECTORY, FIFO)
 _XATTR = b"SCHILY.xattr."
-# Bytes of a PAX header or a long name; Go has the same limit (maxSpecialFileSize).
+# Bytes of a PAX header, a long name or the map of a sparse file; Go has the same limit (maxSpecialFileSize).
 _LONGEST_SPECIAL = 1 << 20
-# Bytes of a file with holes, which cost nothing in a tar but time here: no image has such a file, and no disk of a cell.
-_LARGEST_SPARSE = 1 << 40
+# Bytes of all files with their holes, which cost next to nothing in a blob but time here: no disk of a cell has as much.
+_LARGEST = 1 << 40
+_OWNERS, _MAJORS, _MINORS = 1 << 32, 1 << 12, 1 << 20  # as many as Linux has
+_DIGITS = 40  # of a number; Go takes 64 bits
 _ZERO_BLOCK = bytes(BLOCK)
 _ZEROS = memoryview(bytes(1 << 20))
 
@@ -101,7 +103,7 @@ class Reader:
         self._padding = 0
 
     def __iter__(self) -> Iterator[Entry]:
-        special = _Special()
+        special, total = _Special(), 0
         while header := self._header():
             kind = header[156:157]
             if kind in (_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK):
@@ -116,6 +118,9 @@ class Reader:
                 entry.kind, entry.size, entry.parts = FILE, _number(header[483:495]), self._gnu_sparse(header)
             if entry.parts is not None:
                 _check_parts(entry, self._left)
+            total += entry.size if entry.kind == FILE else 0
+            if total > _LARGEST:
+                raise NoTar(f"files of more than {_LARGEST} bytes in all, holes included")
             yield entry
             special = _Special()
             self._copy(self._left, lambda _: None)
@@ -180,16 +185,20 @@ class Reader:
                 parts.append((_number(offset), _number(length)))
             if not more:
                 return tuple(parts)
+            if len(parts) * 24 > _LONGEST_SPECIAL:
+                raise NoTar(f"the map of a sparse file has more than {_LONGEST_SPECIAL} bytes")
             block = self._block() or b""
             fields, more = block[:504], block[504]
 
     def _sparse_map(self) -> tuple[tuple[int, int], ...]:
         """The map of PAX 1.0: decimal numbers, a line each, before the content, filled up to blocks."""
-        text = b""
+        text, end = b"", self._left - _LONGEST_SPECIAL
 
         def number() -> int:
             nonlocal text
             while b"\n" not in text:
+                if self._left < end:
+                    raise NoTar(f"the map of a sparse file has more than {_LONGEST_SPECIAL} bytes")
                 if self._left < BLOCK or len(text) > BLOCK:
                     raise NoTar("the map of a sparse file is not right")
                 text += self._block() or b""
@@ -253,12 +262,27 @@ def _entry(header: bytes, special: _Special) -> tuple[Entry, int]:
         entry.kind = DIRECTORY
     if kind not in (_OLD_FILE, FILE, _GNU_SPARSE, *_WITHOUT_CONTENT):
         raise NoTar(f"{_shown(entry.name)} is of type {kind!r}, which containerd refuses")
-    if entry.size < 0:
-        raise NoTar(f"{_shown(entry.name)} has {entry.size} bytes")
+    _check_values(entry)
     stored = 0 if entry.kind in _WITHOUT_CONTENT else entry.size
     if (version := special.sparse_version()) and entry.kind == FILE:
         _make_sparse(entry, special.records, version)
     return entry, stored
+
+
+def _check_values(entry: Entry) -> None:
+    """What no file can have."""
+    devices = (CHARACTER, DEVICE)
+    for what, value, end in (
+        ("bytes", entry.size, 1 << 63),
+        ("user", entry.uid, _OWNERS),
+        ("group", entry.gid, _OWNERS),
+        ("major number", entry.major if entry.kind in devices else 0, _MAJORS),
+        ("minor number", entry.minor if entry.kind in devices else 0, _MINORS),
+    ):
+        if not 0 <= value < end:
+            raise NoTar(f"{_shown(entry.name)}: {what} {value}; expected 0 to {end - 1}")
+    if b"\0" in entry.name or b"\0" in entry.link:
+        raise NoTar(f"{_shown(entry.name)}: a name with a zero byte in it")
 
 
 def _name(header: bytes) -> tuple[bytes, bool]:
@@ -308,7 +332,7 @@ def _check_parts(entry: Entry, stored: int) -> None:
             break
         at, total = offset + length, total + length
     else:
-        if at <= entry.size <= _LARGEST_SPARSE and total == stored:
+        if at <= entry.size and total == stored:
             return
     raise NoTar(f"{_shown(entry.name)}: the map of a sparse file does not fit its size")
 
@@ -317,12 +341,13 @@ def _records(content: bytes) -> dict[bytes, bytes]:
     """PAX's records, `<length> <key>=<value>` and a newline each. The map of format 0.0 comes as one of 0.1."""
     records: dict[bytes, bytes] = {}
     sparse: list[bytes] = []
-    while content:
-        length, _, _ = content.partition(b" ")
-        end = _decimal(length)
-        record, content = content[len(length) + 1 : end], content[end:]
+    at = 0  # a header of short records, cut off one by one, would be copied as often as it has records
+    while at < len(content):
+        length = content[at : at + _DIGITS].partition(b" ")[0]
+        end = at + _decimal(length)
+        record, at = content[at + len(length) + 1 : end], max(end, at + 1)
         key, equals, value = record[:-1].partition(b"=")
-        if not (equals and key and record.endswith(b"\n")):
+        if not (equals and key and record.endswith(b"\n")) or b"\0" in key:
             raise NoTar("a PAX header is not right")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             sparse.append(value)
@@ -350,10 +375,9 @@ def _number(field: bytes) -> int:
         value = int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
         return value - (1 << (8 * len(field) - 1)) if field[0] & 0x40 else value
     digits = field.strip(b" \0").partition(b"\0")[0]
-    try:
-        return int(digits, 8) if digits else 0
-    except ValueError as error:
-        raise NoTar(f"{field!r} is no number of a tar") from error
+    if digits.strip(b"01234567"):  # int() would take signs, spaces and underscores too
+        raise NoTar(f"{field!r} is no number of a tar")
+    return int(digits or b"0", 8)
 
 
 def _are_numbers(*fields: bytes) -> bool:
@@ -364,7 +388,7 @@ def _are_numbers(*fields: bytes) -> bool:
 
 
 def _decimal(digits: bytes) -> int:
-    if not digits.isdigit():
+    if not digits.isdigit() or len(digits) > _DIGITS:
         raise NoTar(f"{digits[:40]!r} is no number of a PAX header")
     return int(digits)
 

@@ -25,6 +25,13 @@ _KEPT = (b"user.", b"security.")
 _LATEST = (1 << 32) - 1
 # As many symbolic links containerd follows in a path (continuity's fs.RootPath).
 _LINKS = 255
+_STEPS = 4096  # through a path's parts and those of its links: each costs as many as there are above it
+# Bytes that Linux takes: NAME_MAX, and PATH_MAX without the zero at the end.
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
+# Bytes of one layer's names and attributes in memory. A blob of some megabytes can have gigabytes of them, since they are
+# all the same to a compression. Two million files with usual names fit.
+_MOST = 1 << 30
+_ENTRY = 300  # bytes besides names and attributes
 
 
 @dataclass(slots=True)
@@ -79,12 +86,14 @@ class Tree:
         self.stale = False
         """Whether what was written at once has turned out otherwise: then all is to be written anew, by `final`."""
         self._parent: tuple[bytes, bytes, Directory] | None = None
+        self._bytes = 0
 
     def apply(self, index: int, entry: Entry) -> Inode | tuple[bytes, Inode] | None:
         """What the entry adds: an inode, a further name of one, or something that is written at the end."""
         parts = _clean(entry.name)
         if not parts:
             return None  # the root: containerd leaves its own
+        self._count(entry, parts)
         where, parent = self._directory(parts[:-1])
         base = parts[-1]
         if base == OPAQUE:
@@ -104,6 +113,16 @@ class Tree:
         inode = Inode(index, path, entry.kind, link, attributes_of(entry, entry.kind))
         self._put(parent, base, inode)
         return inode
+
+    def _count(self, entry: Entry, parts: list[bytes]) -> None:
+        """Refuses what Linux would, and what would take too much memory here."""
+        length = sum(map(len, parts)) + len(parts) - 1
+        if max(map(len, parts)) > _LONGEST_NAME or max(length, len(entry.link)) > _LONGEST_PATH:
+            raise LayerRefused(f"{_shown(entry.name[:_LONGEST_NAME])}…: a name that is too long for Linux")
+        self._bytes += _ENTRY + 2 * length + len(entry.link)
+        self._bytes += sum(len(k) + len(v) for k, v in entry.xattrs.items())
+        if self._bytes > _MOST:
+            raise LayerRefused(f"its names and attributes take more than {_MOST >> 20} MiB")
 
     def final(self) -> dict[int, tuple[Inode, list[bytes]]]:
         """By entry: the inode that is left of it, and all of its names."""
@@ -188,11 +207,14 @@ class Tree:
         if self._parent and self._parent[0] == wanted:
             return self._parent[1], self._parent[2]
         resolved = resolve(parts, self._symbolic_link)
+        if sum(map(len, resolved)) + len(resolved) > _LONGEST_PATH:
+            raise LayerRefused(f"{_shown(wanted[:_LONGEST_NAME])}…: a path that is too long for Linux")
         directory = self.root
         for depth, part in enumerate(resolved):
             child = directory.children.get(part)
             if child is None:
                 child = directory.children[part] = Directory()
+                self._bytes += _ENTRY + sum(map(len, resolved[: depth + 1]))
             if not isinstance(child, Directory):
                 raise LayerRefused(f"{_shown(b'/'.join(resolved[: depth + 1]))} is a file and a directory")
             directory = child
@@ -223,8 +245,13 @@ class Tree:
 def resolve(parts: list[bytes], symbolic_link: Callable[[list[bytes]], bytes | None]) -> list[bytes]:
     """The path without symbolic links, which never lead out of the root. `symbolic_link` gives the target of one."""
     found: list[bytes] = []
-    todo, links = parts[::-1], 0
+    todo, links, steps = parts[::-1], 0, 0
     while todo:
+        steps += 1
+        if steps > _STEPS:
+            raise LayerRefused(
+                f"{_shown(b'/'.join(parts))}: symbolic links lead through {_STEPS} directories"
+            )
         part = todo.pop()
         if part == b"..":
             del found[-1:]
@@ -288,9 +315,14 @@ def _whited_out(base: bytes) -> bytes:
 
 
 def _has_inodes(node: Directory | Inode | Whiteout) -> bool:
-    if isinstance(node, Directory):
-        return any(map(_has_inodes, node.children.values()))
-    return isinstance(node, Inode)
+    todo = [node]  # paths may be deeper than Python's calls
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Inode):
+            return True
+        if isinstance(node, Directory):
+            todo += node.children.values()
+    return False
 
 
 def _shown(path: bytes) -> str:

@@ -290,7 +290,17 @@ async def test_a_blob_that_is_longer_than_the_manifest_says_is_not_read_on(volum
         ),
         ((info("a", b"7"),), "of type b'7', which containerd refuses"),
         ((symlink("a", "a"), file("a/b")), "more than 255 symbolic links"),
-        ((file("n" * 300),), "mksquashfs: "),
+        ((file("n" * 256),), "a name that is too long for Linux"),
+        ((file("n" * 200 + "/" + "n/" * 2000),), "a name that is too long for Linux"),
+        ((symlink("a", "n/" * 2048),), "a name that is too long for Linux"),
+        (
+            (symlink("a", "n/" * 2000), file("a/a"), file("a/" + "m/" * 100)),
+            "a path that is too long for Linux",
+        ),
+        (
+            (symlink("a", "n/../" * 800), symlink("b", "a/" * 50), file("b/c")),
+            "lead through 4096 directories",
+        ),
     ],
 )
 async def test_layers_that_cannot_be_kept(
@@ -299,6 +309,25 @@ async def test_layers_that_cannot_be_kept(
     with pytest.raises(CachingError, match=re.escape(told)):
         await convert(volume, tar_of(*entries))
     assert left(volume) == []
+
+
+async def test_directories_deeper_than_pythons_calls(volume: Volume) -> None:
+    """The second entry takes the first one's place, with all that was in it."""
+    trailer = await convert(volume, tar_of(file("d/" * 1900 + "a"), file("d")))
+    assert await volume.has_layer(trailer.file_id)
+
+
+async def test_a_layer_whose_names_would_fill_the_memory_is_refused(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kip.images.tree._MOST", 1 << 20)
+    names = [file(f"{number:0200}") for number in range(2000)]
+    attributes = [file(f"{number}", xattrs={"user.a": "x" * 60_000}) for number in range(20)]
+    directories = [file(f"{number}/" + "d/" * 100 + "a") for number in range(50)]
+    for entries in (names, attributes, directories):
+        assert await convert(volume, tar_of(*entries[: len(entries) // 4]))
+        with pytest.raises(LayerRefused, match="names and attributes take more than 1 MiB"):
+            await convert(volume, tar_of(*entries))
 
 
 async def test_the_same_layer_gives_the_same_bytes(volume: Volume) -> None:

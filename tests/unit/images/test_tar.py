@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 
 import pytest
 from hypothesis import given
@@ -34,6 +35,16 @@ def block(name: bytes = b"a", kind: bytes = b"0", size: bytes = b"0", **fields: 
     header[148:156] = b" " * 8
     header[148:155] = b"%06o\0" % sum(header)
     return bytes(header)
+
+
+def pax(*records: tuple[bytes, bytes]) -> bytes:
+    """An extended header with these records."""
+    content = b""
+    for key, value in records:
+        rest = len(key) + len(value) + 3
+        length = rest + len(str(rest + len(str(rest))))
+        content += b"%d %s=%s\n" % (length, key, value)
+    return block(kind=b"x", size=b"%o" % len(content)) + content + bytes(-len(content) % 512)
 
 
 MAGIC = {"at_257": b"ustar\x0000"}
@@ -83,10 +94,16 @@ def test_an_old_header_with_a_slash_is_a_directory() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [(b"0000777\0", 511), (b" 777 \0\0\0", 511), (b"", 0), (b"\x80\0\0\0\0\0\1\0", 256), (b"\xff" * 8, -1)],
+    [
+        (b"0000777\0", 511),
+        (b" 777 \0\0\0", 511),
+        (b"", 0),
+        (b"\x80" + bytes(9) + b"\1\0", 256),
+        (b"\xff" * 8, -1),
+    ],
 )
 def test_numbers(field: bytes, value: int) -> None:
-    assert read(block(at_108=field.ljust(8, b"\0")))[0][0].uid == value
+    assert read(block(at_136=field.ljust(12, field[-1:] if value < 0 else b"\0")))[0][0].mtime == value
 
 
 def test_a_size_beyond_octal_digits() -> None:
@@ -149,12 +166,57 @@ def test_content_that_nobody_asks_for_is_skipped() -> None:
         (block(kind=b"V"), "of type b'V'"),
         (block(at_108=b"9999999\0"), "no number of a tar"),
         (b"x" + block()[1:], "checksum is wrong"),
+        (block(at_108=b"-000001\0"), "no number of a tar"),
+        (block(at_108=b"1_7\0"), "no number of a tar"),
+        (block(at_108=b"\xff" * 8), "user -1; expected 0 to 4294967295"),
+        (pax((b"gid", b"1" + b"0" * 20)) + block(), "group 100000000000000000000; expected"),
+        (pax((b"size", b"1" + b"0" * 30)) + block(), "bytes 1000000000000000000000000000000; expected"),
+        (pax((b"mtime", b"1" * 5000)) + block(), "is no number of a PAX header"),
+        (block(kind=b"x", size=b"10000") + b"1" * 4096, "a PAX header is not right"),
+        (block(kind=b"3", at_329=b"7777777\0", **MAGIC), "major number 2097151; expected 0 to 4095"),
+        (pax((b"path", b"etc/passwd\0x")) + block(), "a name with a zero byte in it"),
+        (pax((b"linkpath", b"a\0b")) + block(kind=b"2"), "a name with a zero byte in it"),
+        (pax((b"SCHILY.xattr.user.a\0b", b"1")) + block(), "a PAX header is not right"),
         (block(kind=b"S", size=b"1000", at_386=b"0\0", at_483=b"20"), "does not fit its size"),
     ],
 )
 def test_what_is_no_tar(content: bytes, told: str) -> None:
     with pytest.raises(NoTar, match=told):
         read(content)
+
+
+def test_a_map_of_holes_that_has_no_end_is_not_read_to_it() -> None:
+    """Such a map costs a blob next to nothing, and here a hundred bytes of memory for each four of its own."""
+    size = 4 << 20
+    version = ((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.size", b"9"))
+    endless = (
+        pax(*version, (b"size", b"%d" % size))
+        + block()
+        + (b"%d\n" % size).ljust(10, b"0")
+        + b"0\n" * (size // 2)
+    )
+    more = b"0".ljust(12, b"\0") * 42 + b"\1" + bytes(7)
+    old = block(kind=b"S", at_386=b"0".ljust(12, b"\0") * 8, at_482=b"\1", **GNU) + more * (size // 512)
+    for content in (endless, old):
+        stream = Stream(in_pieces(content, 512))
+        with pytest.raises(NoTar, match="more than 1048576 bytes"):
+            list(Reader(stream))
+        assert stream.copy(len(content), lambda _: None) > size // 2
+
+
+def test_files_that_no_disk_could_hold_are_not_written_out() -> None:
+    sparse = pax((b"GNU.sparse.map", b"0,0"), (b"GNU.sparse.size", b"%d" % (1 << 39))) + block(size=b"0")
+    assert len(list(Reader(Stream([sparse])))) == 1
+    with pytest.raises(NoTar, match="in all, holes included"):
+        list(Reader(Stream([sparse * 3])))
+
+
+def test_many_short_records_are_read_in_no_time() -> None:
+    content = b"5 a=\n" * 200_000
+    header = block(kind=b"x", size=b"%o" % len(content)) + content + bytes(-len(content) % 512)
+    began = time.process_time()
+    assert len(read(header + block(), piece=1 << 20)) == 1
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("content", [b"", bytes(512), bytes(1024), bytes(1024) + b"whatever"])
