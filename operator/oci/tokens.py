@@ -99,13 +99,20 @@ class Tokens:
         body = await self._fetch(url, credential.basic if credential else "")
         try:
             answer = msgspec.json.decode(body, type=dict)
-            token = answer.get("token") or answer["access_token"]
+            token = _sendable(answer.get("token") or answer["access_token"])
             lasts_s = float(answer.get("expires_in") or _USUAL_S)
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise Unreachable(
                 f"{url.origin()} gave no token; expected JSON with token or access_token"
             ) from error
         return _Login(f"Bearer {token}", asked + max(0.0, lasts_s - _EARLIER_S))
+
+
+def _sendable(token: object) -> str:
+    """Raises ValueError for what cannot be in a header."""
+    if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
+        raise ValueError("no token")
+    return token
 
 
 def _token_url(wanted: Challenge, place: Place) -> URL:

@@ -110,7 +110,8 @@ class Transport:
     ) -> aiohttp.ClientResponse:
         known = self._tokens.known(target.place, credential)
         response = await self._send(method, target.url, headers, known)
-        if response.status == 401:
+        # Where a registry has led us to does not say to whom its password goes.
+        if response.status == 401 and response.url.origin() == target.url.origin():
             wanted = challenges_of(response)
             response.release()
             self._tokens.forget(target.place, credential)

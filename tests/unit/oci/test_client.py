@@ -223,6 +223,26 @@ async def test_credentials_do_not_follow_a_redirect_to_another_host(
     assert seen == [("/signed?sig=a%2Fb%3D", None)]
 
 
+@pytest.mark.parametrize("kind", ["Basic realm=x", 'Bearer realm="{}/token"'])
+async def test_where_a_registry_leads_us_nobody_may_ask_for_its_password(
+    serve: Serve, client_of: Client, reference: Reference, kind: str
+) -> None:
+    seen: list[str | None] = []
+
+    async def thief(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization"))
+        return web.Response(status=401, headers={"WWW-Authenticate": kind.format(elsewhere)})
+
+    async def front(request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": f"{elsewhere}/blob"})
+
+    elsewhere = await serve(thief)
+    client = await client_of(await serve(front))
+    with pytest.raises(Denied, match="401"):
+        await content(client, reference, Descriptor(CONFIG, digest_of(b"blob"), 4), credentials=ANN)
+    assert seen == [None]
+
+
 @pytest.mark.parametrize("place", ["http://169.254.169.254/latest/", "http://[fe80::1]/", "ftp://host/"])
 async def test_no_registry_leads_us_to_the_machine_s_credentials(
     serve: Serve, client_of: Client, reference: Reference, place: str

@@ -65,7 +65,14 @@ async def test_basic_without_a_password() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"hunter2", b'{"no": "hunter2"}', b'{"token": "x", "expires_in": "hunter2"}']
+    "body",
+    [
+        b"hunter2",
+        b'{"no": "hunter2"}',
+        b'{"token": "x", "expires_in": "hunter2"}',
+        b'{"token": "hunter2\\r\\nHost: x"}',
+        b'{"token": ["hunter2"]}',
+    ],
 )
 async def test_what_is_no_token_is_not_told(body: bytes) -> None:
     with pytest.raises(Unreachable) as caught:
