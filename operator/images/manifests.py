@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kip.images.format import FormatError, Layer, check_digest
+from kip.oci import manifest as oci
 from kip.oci.errors import NotAnImage
 from kip.oci.manifest import Descriptor, Manifest, platform_name
 
 # Of layers: the part before a compression. Foreign layers are those that a registry may not hand out (Windows' base).
 _LAYERS = ("application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar")
+_MOST_LAYERS = 500  # OVL_MAX_STACK in the kernel's fs/overlayfs
 _FOREIGN = (
     "application/vnd.oci.image.layer.nondistributable.",
     "application/vnd.docker.image.rootfs.foreign.",
@@ -30,7 +31,9 @@ def wanted(found: Mapping[str, Descriptor], platforms: Sequence[str]) -> tuple[D
 def describe(manifest: Manifest, config: bytes) -> tuple[str, tuple[Layer, ...]]:
     """The image's platform and its layers. Raises NotAnImage if no cell could run it, or if the two do not fit together."""
     fields = _configuration(manifest, config)
-    blobs = [_layer(manifest, each) for each in manifest.fields().get("layers") or ()]
+    blobs = [_layer(manifest, each) for each in oci.entries(manifest, manifest.fields().get("layers") or [])]
+    if len(blobs) > _MOST_LAYERS:
+        raise NotAnImage(f"{manifest.digest}: {len(blobs)} layers; overlayfs takes {_MOST_LAYERS}")
     try:
         diff_ids = [check_digest(each) for each in fields["rootfs"]["diff_ids"]]
     except (KeyError, TypeError, FormatError) as error:
@@ -47,20 +50,14 @@ def describe(manifest: Manifest, config: bytes) -> tuple[str, tuple[Layer, ...]]
 
 
 def _configuration(manifest: Manifest, config: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(config)
-    except ValueError as error:
-        raise NotAnImage(f"{manifest.digest}: its configuration is no JSON") from error
-    if not isinstance(fields, dict):
+    fields = oci.json_object(config)
+    if fields is None:
         raise NotAnImage(f"{manifest.digest}: its configuration is no JSON object")
     return fields
 
 
 def _layer(manifest: Manifest, entry: Any) -> Descriptor:
-    try:
-        found = Descriptor(str(entry["mediaType"]), check_digest(entry["digest"]), int(entry["size"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise NotAnImage(f"{manifest.digest}: a malformed layer ({error!r})") from error
+    found = oci.descriptor(manifest, entry)
     if found.media_type.startswith(_FOREIGN):
         raise NotAnImage(f"{manifest.digest}: a layer that registries may not hand out ({found.media_type})")
     if not found.media_type.startswith(_LAYERS):

@@ -59,13 +59,25 @@ class Manifest:
 
     def fields(self) -> dict[str, Any]:
         """Raises NotAnImage."""
-        try:
-            fields = json.loads(self.content)
-        except ValueError as error:
-            raise NotAnImage(f"{self.digest}: the manifest is no JSON") from error
-        if not isinstance(fields, dict) or fields.get("schemaVersion") != 2:
+        fields = json_object(self.content)
+        if fields is None:
+            raise NotAnImage(f"{self.digest}: the manifest is no JSON object")
+        if fields.get("schemaVersion") != 2:
             raise NotAnImage(f"{self.digest}: expected a manifest of schemaVersion 2")
+        others = ("config", "layers") if self.is_index else ("manifests",)
+        if fields.get("mediaType", self.media_type) != self.media_type or any(map(fields.get, others)):
+            # One digest that is an image for some and an index for others: containerd refuses that too.
+            raise NotAnImage(f"{self.digest}: came as {self.media_type}, and its content is of another kind")
         return fields
+
+
+def json_object(content: bytes) -> dict[str, Any] | None:
+    """A JSON object of somebody else's; None for all that is none."""
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):  # the latter for brackets in brackets by the thousand
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
 def digest_of(content: bytes) -> str:
@@ -86,11 +98,13 @@ def platforms(index: Manifest) -> dict[str, Descriptor]:
         NotAnImage: a descriptor is malformed.
     """
     found: dict[str, Descriptor] = {}
-    for entry in _entries(index, index.fields().get("manifests")):
+    for entry in entries(index, index.fields().get("manifests")):
         described = entry.get("platform") or {}
+        if not isinstance(described, dict):
+            raise NotAnImage(f"{index.digest}: a platform that is no JSON object")
         # Attestations and the like are listed as images of platform unknown/unknown.
-        if described.get("os", "unknown") != "unknown" and entry.get("mediaType") in MANIFESTS:
-            found.setdefault(platform_name(described), _descriptor(index, entry))
+        if described.get("os", "unknown") != "unknown" and str(entry.get("mediaType")) in MANIFESTS:
+            found.setdefault(platform_name(described), descriptor(index, entry))
     return found
 
 
@@ -100,7 +114,7 @@ def config_of(manifest: Manifest) -> Descriptor:
     Raises:
         NotAnImage: it is another kind of artifact, or malformed.
     """
-    config = _descriptor(manifest, manifest.fields().get("config"))
+    config = descriptor(manifest, manifest.fields().get("config"))
     if config.media_type not in _CONFIGS:
         raise NotAnImage(
             f"{manifest.digest}: its configuration is {config.media_type}, that of no container image"
@@ -108,16 +122,18 @@ def config_of(manifest: Manifest) -> Descriptor:
     return config
 
 
-def _entries(of: Manifest, listed: Any) -> list[dict[str, Any]]:
+def entries(of: Manifest, listed: Any) -> list[dict[str, Any]]:
+    """A list of descriptors, as far as that goes. Raises NotAnImage."""
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise NotAnImage(f"{of.digest}: expected a list of descriptors")
     return listed
 
 
-def _descriptor(of: Manifest, entry: Any) -> Descriptor:
+def descriptor(of: Manifest, entry: Any) -> Descriptor:
+    """One of them. Raises NotAnImage."""
     try:
         found = Descriptor(str(entry["mediaType"]), str(entry["digest"]), int(entry["size"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise NotAnImage(f"{of.digest}: a malformed descriptor ({error!r})") from error
     if not is_digest(found.digest) or found.size < 0:
         raise NotAnImage(f"{of.digest}: {found.digest!r} of {found.size} bytes; expected a SHA-256 digest")

@@ -57,13 +57,53 @@ def test_layers_that_no_container_has(layer: str, told: str) -> None:
         (config(A, B, os="windows"), "an image for windows/amd64; cells run Linux"),
         (config("sha512:00", B), "names no layers"),
         (b"{}", "names no layers"),
-        (b"<html>", "no JSON"),
+        (b"<html>", "no JSON object"),
         (b"[]", "no JSON object"),
+        (b"[" * 100_000, "no JSON object"),
     ],
 )
 def test_configurations_that_fit_no_cell(content: bytes, told: str) -> None:
     with pytest.raises(NotAnImage, match=told):
         manifests.describe(manifest(OCI_LAYER, OCI_LAYER), content)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"layers": 7}, "expected a list of descriptors"),
+        ({"layers": [{"mediaType": OCI_LAYER, "digest": A, "size": float("inf")}]}, "a malformed descriptor"),
+        ({"layers": [{"mediaType": OCI_LAYER, "digest": A, "size": -1}]}, "of -1 bytes"),
+        (
+            {"layers": [{"mediaType": OCI_LAYER, "digest": A, "size": 1}] * 501},
+            "501 layers; overlayfs takes 500",
+        ),
+        ({"layers": [], "manifests": [{}]}, "its content is of another kind"),
+        ({"layers": [], "mediaType": oci.OCI_INDEX}, "its content is of another kind"),
+    ],
+)
+def test_manifests_that_are_none(fields: dict[str, Any], told: str) -> None:
+    content = json.dumps({"schemaVersion": 2} | fields).encode()
+    with pytest.raises(NotAnImage, match=told):
+        manifests.describe(Manifest(A, oci.OCI_MANIFEST, content), config(A))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[" * 100_000, "no JSON object"),
+        (
+            b'{"schemaVersion": 2, "manifests": [{"platform": ["linux"]}]}',
+            "a platform that is no JSON object",
+        ),
+        (
+            b'{"schemaVersion": 2, "manifests": [{"mediaType": ["x"], "platform": {"os": "linux"}}], "layers": [1]}',
+            "kind",
+        ),
+    ],
+)
+def test_indexes_that_are_none(content: bytes, told: str) -> None:
+    with pytest.raises(NotAnImage, match=told):
+        oci.platforms(Manifest(A, oci.OCI_INDEX, content))
 
 
 def test_an_image_without_layers_is_none() -> None:
