@@ -26,7 +26,14 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-_named = click.option("--name", default=DEFAULT_NAME, show_default=True, help="Which world.")
+_named = click.option(
+    "--name",
+    default=DEFAULT_NAME,
+    envvar="KIP_LOCAL_NAME",
+    show_default=True,
+    show_envvar=True,
+    help="Which world.",
+)
 
 
 @click.group(cls=_Group)
