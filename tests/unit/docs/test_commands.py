@@ -18,6 +18,8 @@ from kip import cli
 
 # Between two of them there is one command.
 _BETWEEN = re.compile(r"^[|&;()<>]+$|^\$$")
+#: Where, which, and whether it stands alone: in a text a command may be mentioned without what it needs.
+Told = tuple[str, list[str], bool]
 _SHELL = ("", "sh", "bash", "console")
 # What stands for something else in the documents: VALUE, $VALUE, VALUE…, …
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_-]*…?|.*[$…].*")
@@ -39,8 +41,8 @@ def words(line: str) -> Iterator[list[str]]:
             command.append(word.removeprefix("$(").strip("`"))
 
 
-def commands(page: Page) -> Iterator[tuple[str, list[str], bool]]:
-    """Where, which, and whether it stands alone: in a text a command may be mentioned without what it needs."""
+def commands(page: Page) -> Iterator[Told]:
+    """All of a page, in its blocks and in its text."""
     for block in page.blocks(*_SHELL):
         text = block.text.replace("\\\n", " ")
         lines = text.splitlines()
@@ -116,12 +118,12 @@ def _choose(parameter: click.Parameter, context: click.Context, value: Any) -> N
 
 
 @pytest.fixture(scope="module")
-def told(project: Path) -> list[tuple[str, list[str], bool]]:
+def told(project: Path) -> list[Told]:
     """Every command in every document."""
     return [found for page in pages(project) if page.path.name not in _HISTORY for found in commands(page)]
 
 
-def test_kip_understands_its_commands(told: list[tuple[str, list[str], bool]]) -> None:
+def test_kip_understands_its_commands(told: list[Told]) -> None:
     calls = [(where, of("kip", command), alone) for where, command, alone in told]
     wrong = [
         f"{where}: kip {shlex.join(arguments)}: {said}"
@@ -154,9 +156,7 @@ def test_what_the_check_finds(line: str, said: str) -> None:
     assert any(said.lower() in one.lower() if said else not one for one in found), found
 
 
-def test_the_chart_has_the_values_that_are_set(
-    project: Path, told: list[tuple[str, list[str], bool]]
-) -> None:
+def test_the_chart_has_the_values_that_are_set(project: Path, told: list[Told]) -> None:
     values = yaml.safe_load((project / "charts" / "kip" / "values.yaml").read_text())
     keys = [
         (where, pair.partition("=")[0])
@@ -178,16 +178,20 @@ def has_value(values: Any, path: list[str]) -> bool:
     return isinstance(values, dict) and path[0] in values and has_value(values[path[0]], path[1:])
 
 
-def test_make_has_the_targets(project: Path, told: list[tuple[str, list[str], bool]]) -> None:
-    known = re.search(r"^\.PHONY: (.*)$", (project / "Makefile").read_text(), re.MULTILINE)[1].split()
-    asked = [
-        (where, word) for where, command, _ in told for word in of("make", command) or () if word.islower()
-    ]
+def test_make_has_the_targets_and_reads_the_variables(project: Path, told: list[Told]) -> None:
+    makefile = (project / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split()
+    asked = [(where, word) for where, command, _ in told for word in of("make", command) or ()]
     assert asked
-    assert not [f"{where}: make {word}" for where, word in asked if word not in known]
+    wrong = [
+        f"{where}: make {word}"
+        for where, word in asked
+        if (f"$({word.partition('=')[0]}" not in makefile if "=" in word else word not in targets)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
-def test_files_in_commands_are_there(project: Path, told: list[tuple[str, list[str], bool]]) -> None:
+def test_files_in_commands_are_there(project: Path, told: list[Told]) -> None:
     named = [
         (where, word)
         for where, command, _ in told
