@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 # Of the deadline, kept for what comes after: the cell says how far it has got, and it is told to people.
 _LAST_S = 0.2
+_OLD_CRD = "the Cell cannot say that it has it: install the CustomResourceDefinition of this version"
 # Pods whose machines boot; those that never did are forgotten by and by.
 _ASKING = 4096
 _REASONS: Mapping[Outcome, str] = {
@@ -164,6 +165,12 @@ class Seeder:
             return
         # Before anything of them is looked at: then they are not removed, or are gone already and not found.
         work.cell = await self._save(replace(work.cell, cached_images=digests))
+        if work.cell.cached_images != digests:
+            # An older definition of Cells drops what it does not know, and the layers could be taken away.
+            work.decisions = tuple(
+                replace(each, outcome="broken", message=_OLD_CRD) for each in work.decisions
+            )
+            return
         wanted = [str(layout.image_path(digest)) for digest in digests if digest not in work.images]
         wanted += seeding.layer_paths([*work.images.values()])
         second, _ = await asyncio.gather(

@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class VolumeWatch:
-    """One sleeping channel of the connection for each cell that has layers mounted."""
+    """One sleeping channel of the connection for each cell that has layers mounted: 11 kB, and no work while all is well."""
 
     def __init__(self, report: Reporter) -> None:
         self._report = report

@@ -243,6 +243,25 @@ async def test_a_connection_that_is_lost_meanwhile_says_nothing(outside: Outside
     assert (outside.told, outside.link.seeded) == ([], False)
 
 
+async def test_a_cell_that_cannot_say_what_it_has_gets_nothing(outside: Outside) -> None:
+    """As with the CustomResourceDefinition of an older version, which prunes the field."""
+    web = image("a")
+    outside.volume.put(web)
+    outside.answer = lambda: Access(web.digest)
+    seeder = Seeder(
+        outside,
+        outside.clock,
+        save=lambda changed: outside.save(replace(changed, cached_images=())),
+        report=outside,
+        told=outside,
+        deadline_s=3.0,
+    )
+    seeded = await seeder(cell(), POD, outside.link)
+    assert "mount" not in outside.did
+    assert condition(seeded) == ("False", "CacheBroken")
+    assert "CustomResourceDefinition" in outside.told[0]
+
+
 async def test_a_pod_with_a_user_namespace_pulls(outside: Outside) -> None:
     outside.volume.put(image("a"))
     pod = {**POD, "spec": {**POD["spec"], "hostUsers": False}}
