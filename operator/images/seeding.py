@@ -63,6 +63,13 @@ class Snapshot:
     parent: str
     """The ChainID below; empty for the lowest."""
     file_id: str
+    copy: int = 1
+    """Counts the snapshots of one image that have the same file: overlayfs takes no directory twice, so each is a mount."""
+
+    @property
+    def mount_id(self) -> str:
+        digits = _digits(self.file_id)
+        return digits if self.copy == 1 else f"{digits}.{self.copy}"
 
 
 @dataclass(frozen=True)
@@ -79,14 +86,18 @@ class Plan:
     """What the cell is told to do, and what will be the outcome if it all succeeds."""
 
     decisions: tuple[Decision, ...]
-    layers: tuple[Trailer, ...]
+    layers: Mapping[str, Trailer]
+    """What is mounted, by mount_id."""
     snapshots: tuple[Snapshot, ...]
     imports: tuple[Import, ...]
 
     def orders(self) -> bytes:
         """The lines that operator/tunnel/scripts/seed.sh reads; nothing where there is nothing to do."""
-        lines = [f"layer {_digits(t.file_id)} {t.data_bytes} {t.root_hash} {t.salt}" for t in self.layers]
-        lines += [f"snapshot {s.chain_id} {s.parent or '-'} {_digits(s.file_id)}" for s in self.snapshots]
+        lines = [
+            f"layer {mount_id} {each.data_bytes} {each.root_hash} {each.salt}"
+            for mount_id, each in self.layers.items()
+        ]
+        lines += [f"snapshot {s.chain_id} {s.parent or '-'} {s.mount_id}" for s in self.snapshots]
         lines += [f"import {i.chain_id} {base64.b64encode(i.archive).decode()}" for i in self.imports]
         return "".join(f"{line}\n" for line in lines).encode()
 
@@ -158,10 +169,9 @@ def plan(
             imports[str(decision.reference)] = Import(
                 image.chain[-1], archive(image, names, indexes.get(decision.top))
             )
-    used = dict.fromkeys(snapshot.file_id for snapshot in snapshots.values())
     return Plan(
         tuple(decided),
-        tuple(look.trailers[file_id] for file_id in used),
+        {each.mount_id: look.trailers[each.file_id] for each in snapshots.values()},
         tuple(snapshots.values()),
         tuple(imports.values()),
     )
@@ -180,7 +190,8 @@ def _usable(image: Image, look: Look) -> list[Snapshot]:
         file_id = next((name for name in _file_ids(layer.diff_id, chain_id) if name in look.trailers), None)
         if file_id is None:
             break
-        found.append(Snapshot(chain_id, found[-1].chain_id if found else "", file_id))
+        copy = 1 + sum(each.file_id == file_id for each in found)
+        found.append(Snapshot(chain_id, found[-1].chain_id if found else "", file_id, copy))
     return found
 
 
@@ -236,7 +247,7 @@ def results(planned: Plan, said: str) -> tuple[Decision, ...]:
     made = {each[1] for each in words if each[0] == "snapshot"}
     imported = {each[1] for each in words if each[0] == "import"}
     failures = {each[1]: each[2] for each in words if each[0] == "failed" and len(each) == 3}
-    files = {snapshot.chain_id: _digits(snapshot.file_id) for snapshot in planned.snapshots}
+    files = {snapshot.chain_id: snapshot.mount_id for snapshot in planned.snapshots}
     decided = []
     for each in planned.decisions:
         done = sum(1 for _ in takewhile(made.__contains__, each.chain))

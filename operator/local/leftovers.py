@@ -16,6 +16,7 @@ from pathlib import Path
 from kip.local.network import Network, remove_namespace
 from kip.local.room import traces
 from kip.local.room.cleanup import cleanup_all
+from kip.local.volume.control import detach_loops
 from kip.local.waiting import until
 from kip.local.world import World, WorldError
 
@@ -36,6 +37,7 @@ def remove(world: World) -> None:
         for namespace in _namespaces(world):
             remove_namespace(namespace)
         traces.detach_loops_below(world.state)
+        detach_loops(world)
         traces.unmount_below(world.state)
     _remove_directory(world)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,3 +60,20 @@ def reads(world: World, hostname: str) -> Reads:
     with suppress(FileNotFoundError):
         return Reads(**json.loads((world.volume / "reads" / f"{hostname}.json").read_text()))
     return Reads()
+
+
+def detach_loops(world: World) -> None:
+    """Detaches loop devices of the volume's layers that a machine has left which was killed while it mounted them.
+
+    The kernel tells nothing of such a file but its path as the machine saw it. A device in use stays until it is not.
+    """
+    command = ("losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE")
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return
+    ours = {path.name for path in files(world).glob("layers/*/*/*.squashfs")}
+    for line in listed.splitlines():
+        name, _, path = line.partition(" ")
+        if path.strip().rpartition("/")[2] in ours:
+            subprocess.run(("losetup", "--detach", name), capture_output=True, check=False)

@@ -2,8 +2,8 @@
 # Makes layers of the image cache's volume snapshots of containerd, and imports images that consist of them. On standard input,
 # each in a line:
 #
-#     layer ID DATA ROOT SALT     the layer's file is called ID; its first DATA bytes are the file system, after them comes the
-#                                 tree of dm-verity with that root hash
+#     layer ID DATA ROOT SALT     the layer's file is called ID (up to a dot, by which it may be mounted more than once); its
+#                                 first DATA bytes are the file system, after them comes dm-verity's tree with that root hash
 #     snapshot CHAIN PARENT ID    that layer as the snapshot CHAIN on PARENT, which is `-` for the lowest
 #     import CHAIN ARCHIVE        an archive in base64 for `ctr images import`, of an image whose highest snapshot is CHAIN
 #
@@ -21,21 +21,25 @@ cat >"$work/orders"
 exec 9<> <(:)
 
 mount_layer() {
-    local id=$1 data=$2 root=$3 salt=$4 verity=$5
-    local at=/run/kip/layers/$id file=/run/kip/volume/layers/sha256/${id:0:2}/$id.squashfs device
+    local id=$1 data=$2 root=$3 salt=$4 verity=$5 code=0
+    local at=/run/kip/layers/$id file=/run/kip/volume/layers/sha256/${id:0:2}/${id%.*}.squashfs device source
     grep -q " $at " /proc/self/mountinfo && return
     mkdir -p "$at"
+    # Not `mount -o loop`, which gives a file that is needed twice the same device, and so the same file system.
+    device=$(losetup --find --show --read-only "$file") || return
+    source=$device
     if [ "$verity" = verity ]; then
-        device=$(losetup --find --show --read-only "$file") || return
-        if ! { dmsetup create "kip-$id" --readonly --table "0 $((data / 512)) verity 1 $device $device 4096 4096 \
-$((data / 4096)) $((data / 4096)) sha256 $root $salt" && mount -t squashfs -o ro "/dev/mapper/kip-$id" "$at"; }; then
-            dmsetup remove "kip-$id"
-            losetup --detach "$device"
-            return 1
-        fi
-    else
-        mount -t squashfs -o ro,loop "$file" "$at"
+        source=/dev/mapper/kip-$id
+        dmsetup create "kip-$id" --readonly --table "0 $((data / 512)) verity 1 $device $device 4096 4096 \
+$((data / 4096)) $((data / 4096)) sha256 $root $salt" || code=1
     fi
+    if [ $code = 0 ] && ! mount -t squashfs -o ro "$source" "$at"; then
+        code=1
+        [ "$verity" != verity ] || dmsetup remove "kip-$id"
+    fi
+    # It goes when nothing uses it any more.
+    losetup --detach "$device"
+    return $code
 }
 
 bind_layer() {

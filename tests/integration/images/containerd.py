@@ -75,6 +75,7 @@ class Machine:
             self._init.kill()
             self._init.wait()
             self._init = None
+            control.detach_loops(self.world)
 
     def mount(self) -> None:
         """The volume, where user data mounts it."""

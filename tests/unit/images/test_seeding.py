@@ -217,10 +217,12 @@ def test_containers_share_layers() -> None:
     assert len(plan.imports) == 2
 
 
-def test_the_same_layer_twice_in_an_image_is_two_snapshots_of_one_file() -> None:
-    web = image("a", "a")
+def test_the_same_layer_twice_in_an_image_is_mounted_twice() -> None:
+    web = image("a", "b", "a")
     plan = planned(web, volume(web))
-    assert (len(plan.layers), len(plan.snapshots)) == (1, 2)
+    digits = web.layers[0].diff_id[7:]
+    assert [each.mount_id for each in plan.snapshots] == [digits, web.layers[1].diff_id[7:], f"{digits}.2"]
+    assert {*plan.layers} == {each.mount_id for each in plan.snapshots}
 
 
 def test_of_a_moved_tag_the_layers_that_are_there_are_used() -> None:
