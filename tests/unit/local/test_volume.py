@@ -83,7 +83,8 @@ def test_reads_are_counted_and_take_the_time_that_they_are_given(volume: Mounted
     put(volume, "a", b"1" * 4 * 2**20)
     control.shape(volume.world, Shape(mib_per_s=8))
     begin = time.monotonic()
-    done = volume.run("md5sum v/a; sleep 0.2")
+    told = f"/run/kip-room/volume/reads/{HOST}.json"
+    done = volume.run(f"md5sum v/a; until grep -q {4 * 2**20} {told}; do sleep 0.02; done")
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - begin >= 0.5
     assert control.reads(volume.world, HOST).bytes == 4 * 2**20
