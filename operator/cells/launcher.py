@@ -88,6 +88,9 @@ class Launcher:
         self._called = called
         self._sizes = BatchSizes()
         self._trying = asyncio.Lock()
+        # Batches whose intents are being written, which takes a second when there are many: their calls come before
+        # that of a group that is open now.
+        self._preparing = 0
         self._idle_s = idle_s
         self._longest_s = longest_s
         self._groups: dict[LaunchSpec, list[_Waiting]] = {}
@@ -169,7 +172,7 @@ class Launcher:
         while seen != len(group) and self._clock.monotonic() - opened < self._longest_s:
             seen = len(group)
             await self._clock.sleep(self._idle_s)
-        while (wait_s := self._compute.launch_wait_s()) > 0:
+        while (wait_s := self._compute.launch_wait_s(self._preparing)) > 0:
             left_s = LONGEST_FOR_A_TURN_S - (self._clock.monotonic() - opened)
             if left_s <= 0:
                 break
@@ -206,7 +209,11 @@ class Launcher:
     async def _launch_batch(self, batch: list[_Waiting], spec: LaunchSpec) -> CloudError | None:
         """One call. What EC2 refused it with is told to the batch, and returned."""
         try:
-            written = await self._write_intents(batch, spec)
+            self._preparing += 1
+            try:
+                written = await self._write_intents(batch, spec)
+            finally:
+                self._preparing -= 1
             if not written:
                 return None
             instances = await self._call(_intent(written[0].cell), spec)

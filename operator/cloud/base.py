@@ -230,8 +230,8 @@ class Compute(Protocol):
         """
         ...
 
-    def launch_wait_s(self) -> float:
-        """Seconds that a launch asked for now would have to wait for its turn, so that EC2 does not throttle it."""
+    def launch_wait_s(self, ahead: int = 0) -> float:
+        """Seconds that a launch would wait for its turn if it were asked for now, after as many others as are `ahead`."""
         ...
 
     async def describe(

@@ -57,8 +57,8 @@ class Ec2Compute:
             raise TokenConflict("the token's instances are terminated", action="RunInstances")
         return tuple(launched)
 
-    def launch_wait_s(self) -> float:
-        return self._launches.wait_s()
+    def launch_wait_s(self, ahead: int = 0) -> float:
+        return self._launches.wait_s(ahead)
 
     def tokens(self) -> dict[str, float]:
         """Calls that may be made at once, by action; below 0 while calls wait for their turn."""

@@ -38,6 +38,7 @@ from kip.cloud.errors import (
 )
 from kip.cloud.fake_routes import FakeRouteTables
 from kip.cloud.fake_site import AddressPool, eks_images, subnets_of
+from kip.cloud.ratelimit import RUN_INSTANCES
 from kip.cloud.routes import RouteTable
 from kip.cloud.securitygroup import Rule, changes, security_group_name, wanted_rules
 from kip.model.clock import Clock, SystemClock
@@ -160,8 +161,9 @@ class FakeCloud:
         _raise(after)
         return tuple(self._now(self._instances[id_]) for id_ in launched)
 
-    def launch_wait_s(self) -> float:
-        return self.launch_wait
+    def launch_wait_s(self, ahead: int = 0) -> float:
+        in_turn = (1 + ahead - RUN_INSTANCES.burst) / RUN_INSTANCES.per_second
+        return max(self.launch_wait, in_turn, 0.0)
 
     async def describe(
         self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES

@@ -35,9 +35,9 @@ class TokenBucket:
         self._tokens = float(rate.burst)
         self._counted_at = self._clock.monotonic()
 
-    def wait_s(self) -> float:
-        """Seconds that somebody who took a token now would wait for it."""
-        return max(0.0, (1 - self._filled()) / self._rate.per_second)
+    def wait_s(self, ahead: int = 0) -> float:
+        """Seconds that somebody who took a token now, after as many others as are `ahead`, would wait for it."""
+        return max(0.0, (1 + ahead - self._filled()) / self._rate.per_second)
 
     async def take(self) -> float:
         """Wait for a token; returns the seconds waited.

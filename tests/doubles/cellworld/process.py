@@ -135,8 +135,8 @@ class MortalCompute:
         )
         return launched
 
-    def launch_wait_s(self) -> float:
-        return self._inner.launch_wait_s()
+    def launch_wait_s(self, ahead: int = 0) -> float:
+        return self._inner.launch_wait_s(ahead)
 
     async def describe(
         self, *, tags: Mapping[str, str], states: Collection[InstanceState] = ALL_STATES

@@ -185,6 +185,27 @@ async def test_a_turn_that_never_comes_is_not_waited_for_for_ever(world):
     assert task.done()
 
 
+async def test_launches_that_are_being_prepared_come_first_and_late_cells_share_a_call(world):
+    """Intents take long to write when there are many: a bucket that is full now is none when they are written."""
+    spec, written = await world.spec(), asyncio.Event()
+    save = world.save
+
+    async def slow(cell: Cell) -> Cell:
+        await written.wait()
+        return await save(cell)
+
+    world.launcher._save = slow
+    tasks = []
+    for number in range(20):
+        tasks.append(asyncio.create_task(world.launcher.launch(a_cell(f"u{number}"), spec)))
+        await world.clock.advance(0.4)
+    written.set()
+    await world.clock.advance(2)
+    assert all(task.done() for task in tasks)
+    # Five calls at once are what EC2 admits; no group waits longer than five seconds.
+    assert [call.subject.count for call in world.cloud.called("RunInstances")] == [1, 1, 1, 1, 1, 13, 2]
+
+
 async def test_the_instances_carry_the_tags_by_which_they_are_found_again(world):
     [(cell, instance)] = await world.launch((a_cell("a"), await world.spec()))
     assert instance.tags.items() >= {**TAGS, names.TAG_LAUNCH: cell.intent.client_token}.items()
