@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from kip.images import layerfile, tar, tarwriter
 from kip.images.decompress import decompressed
 from kip.images.errors import LayerRefused, WrongContent, translated
 from kip.images.format import Layer, Trailer
+from kip.images.hashed import Hashed, check
 from kip.images.listing import Listing
 from kip.images.mksquashfs import Limits, Mksquashfs
 from kip.images.pipe import Broken, Pipe
@@ -107,20 +107,20 @@ class Conversion:
         return self._attempt
 
     def _take(self, pipe: Pipe) -> None:
-        blob = _Hashed(pipe)
+        blob = Hashed(pipe)
         try:
             content = self._convert(blob)
         except (LayerRefused, WrongContent):
             # If the blob is not what it should be, that is the reason.
             blob.drain()
-            _check("the blob", blob.digest, self.layer.digest)
+            check("the blob", blob.digest, self.layer.digest)
             raise
-        _check("the blob", blob.digest, self.layer.digest)
-        _check("the layer's tar", content.digest, self.layer.diff_id)
+        check("the blob", blob.digest, self.layer.digest)
+        check("the layer's tar", content.digest, self.layer.diff_id)
         self._tar_bytes = content.bytes
 
-    def _convert(self, blob: _Hashed) -> _Hashed:
-        content = _Hashed(decompressed(blob))
+    def _convert(self, blob: Hashed) -> Hashed:
+        content = Hashed(decompressed(blob))
         stream = tar.Stream(content)
         attempt, reader = self._running(), tar.Reader(stream)
         with attempt.telling():
@@ -186,33 +186,6 @@ class _Attempt:
             raise
 
 
-class _Hashed:
-    """Pieces that pass by, and their digest so far."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self._hash = hashlib.sha256()
-        self.bytes = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        piece = next(self._pieces)
-        self._hash.update(piece)
-        self.bytes += len(piece)
-        return piece
-
-    def drain(self) -> None:
-        """Lets the rest pass by."""
-        for _ in self:
-            pass
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
-
-
 def _write_final(
     attempt: _Attempt, reader: tar.Reader, final: Mapping[int, tuple[Inode, list[bytes]]]
 ) -> None:
@@ -222,11 +195,6 @@ def _write_final(
             attempt.write(reader, entry, inode, first)
             for path in others:
                 attempt.write_link(path, inode, first)
-
-
-def _check(what: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise WrongContent(f"{what} is {found}; expected {expected}")
 
 
 def _tail(tree: Tree) -> Iterator[bytes]:

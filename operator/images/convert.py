@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from kip.images.conversion import Conversion
 from kip.images.errors import WrongContent
 from kip.images.format import Layer, Trailer
 from kip.images.mksquashfs import Limits
 from kip.images.pipe import Closed, Pipe
+from kip.images.proof import Proof
 from kip.images.tree import Attributes
 from kip.images.volume import Volume
 
@@ -61,8 +62,31 @@ async def convert_layer(
         worker.shutdown(wait=False)
 
 
+async def prove_layer(
+    layer: Layer, tar_bytes: int, blob: OpenBlob, *, progress: Callable[[int], None] = lambda _: None
+) -> None:
+    """Downloads a layer whose file is there already, from a source that has not shown yet that it has that layer.
+
+    Arguments as of `convert_layer` and `Proof`. Raises WrongContent if it has not, and what the source raises.
+    """
+    worker = ThreadPoolExecutor(1, thread_name_prefix="prove")
+    try:
+        await _stream(Proof(layer, tar_bytes), worker, blob, progress)
+    finally:
+        worker.shutdown(wait=False)
+
+
+class _Job(Protocol):
+    """What is done with a blob while it is downloaded."""
+
+    layer: Layer
+
+    def stream(self, pipe: Pipe) -> None: ...
+    def kill(self) -> None: ...
+
+
 async def _stream(
-    job: Conversion, worker: ThreadPoolExecutor, blob: OpenBlob, progress: Callable[[int], None]
+    job: _Job, worker: ThreadPoolExecutor, blob: OpenBlob, progress: Callable[[int], None]
 ) -> None:
     """Downloads, while the thread takes in what comes. Whichever fails ends the other."""
     pipe = Pipe()

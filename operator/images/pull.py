@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from kip.images import format as layout
 from kip.images import layerfile, manifests
-from kip.images.convert import convert_layer
+from kip.images.convert import convert_layer, prove_layer
 from kip.images.errors import CachingError, WrongContent, translated
 from kip.images.format import FormatError, Image, Layer, Trailer
 from kip.images.listing import Listing, inherited
@@ -48,11 +48,13 @@ class Cached:
     images: tuple[Image, ...]
     converted: tuple[Layer, ...]
     """Layers that were not there before."""
+    proved: tuple[Layer, ...] = ()
+    """Layers that were there from another repository, and that this one has shown to have."""
 
     @property
     def downloaded_bytes(self) -> int:
         """Without manifests and configurations."""
-        return sum(layer.blob_bytes for layer in self.converted)
+        return sum(layer.blob_bytes for layer in (*self.converted, *self.proved))
 
 
 @dataclass
@@ -63,10 +65,25 @@ class _Work:
     source: Source
     progress: Progress
     converted: list[Layer] = field(default_factory=list)
+    proved: list[Layer] = field(default_factory=list)
+    had: frozenset[tuple[str, str]] | None = None
+    """Digest and diffID of layers of the repository's images of before; None while that has not been looked up."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def blob(self, layer: Layer) -> AsyncIterator[bytes]:
+        return self.source.blob(self.repository, Descriptor("", layer.digest, layer.blob_bytes))
+
+    def tell(self, layer: Layer, come: int) -> None:
+        # The whole is told by who knows that it is complete.
+        if come < layer.blob_bytes:
+            self.progress(LayerProgress(layer, come))
 
 
 class ImageCache:
-    """Adds images to a volume, any number at once: a layer that two of them need is converted once."""
+    """Adds images to a volume, any number at once: a layer that two of them need is converted once.
+
+    It is downloaded once for each repository, because no image gets a layer that its repository cannot give (proof.py).
+    """
 
     def __init__(
         self,
@@ -108,7 +125,7 @@ class ImageCache:
             manifests.wanted({images[0].platform: oci.config_of(top)}, platforms)
         images = [await self._add_image(image, work) for image in images]
         written = await self._write_reference(str(reference), top.digest, images, offered)
-        return Cached(written, tuple(images), tuple(work.converted))
+        return Cached(written, tuple(images), tuple(work.converted), tuple(work.proved))
 
     async def _describe(self, work: _Work, manifest: Manifest) -> Image:
         config = await self._config(work, manifest)
@@ -161,6 +178,7 @@ class ImageCache:
     ) -> Layer:
         while True:
             if found := await self._existing(layer, chain_id):
+                await self._prove(layer, found, work)
                 return replace(layer, chain_id=found.chain_id)
             busy = self._busy.get(chain_id)
             if busy is None:
@@ -176,6 +194,36 @@ class ImageCache:
         work.converted.append(layer)
         work.progress(LayerProgress(layer, layer.blob_bytes))
         return replace(layer, chain_id=trailer.chain_id)
+
+    async def _prove(self, layer: Layer, found: Trailer, work: _Work) -> None:
+        """The repository has the layer that is there, or has it shown before."""
+        async with work.turn:  # layers may come twice in an image
+            if work.had is None:
+                work.had = await self._had(work.repository)
+            delivered = {(each.digest, each.diff_id) for each in (*work.converted, *work.proved)}
+            if (layer.digest, layer.diff_id) in work.had | delivered:
+                return
+            async with self._slots:
+                await prove_layer(
+                    layer,
+                    found.tar_bytes,
+                    lambda: work.blob(layer),
+                    progress=lambda come: work.tell(layer, come),
+                )
+            work.proved.append(layer)
+        work.progress(LayerProgress(layer, layer.blob_bytes))
+
+    async def _had(self, repository: Repository) -> frozenset[tuple[str, str]]:
+        """Layers of images that were cached from that repository."""
+        names = (f"{repository}:", f"{repository}@")
+        digests = {
+            digest
+            for each in await self._volume.references()
+            if each.reference.startswith(names)
+            for digest in each.platforms.values()
+        }
+        images = [await self._volume.image(digest) for digest in sorted(digests)]
+        return frozenset((layer.digest, layer.diff_id) for each in images if each for layer in each.layers)
 
     async def _existing(self, layer: Layer, chain_id: str) -> Trailer | None:
         """The file that serves the layer at that place. One that depends on what is below serves there alone."""
@@ -193,19 +241,14 @@ class ImageCache:
                 layers = await asyncio.gather(*map(asyncio.shield, below))
             return await asyncio.to_thread(self._inherited, paths, layers)
 
-        def progress(come: int) -> None:
-            # The whole is told by who knows that it is complete.
-            if come < layer.blob_bytes:
-                work.progress(LayerProgress(layer, come))
-
         return await convert_layer(
             self._volume,
             layer,
-            lambda: work.source.blob(work.repository, Descriptor("", layer.digest, layer.blob_bytes)),
+            lambda: work.blob(layer),
             chain_id=chain_id,
             below=attributes if below else None,
             limits=self._limits,
-            progress=progress,
+            progress=lambda come: work.tell(layer, come),
         )
 
     @asynccontextmanager

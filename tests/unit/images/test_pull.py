@@ -67,7 +67,7 @@ class Registry(Memory):
     def put(self, kind: str, fields: dict[str, Any]) -> Manifest:
         content = json.dumps(fields).encode()
         found = Manifest(oci.digest_of(content), kind, content)
-        self.manifests[found.digest] = self.manifests["1"] = found
+        self.manifests[found.digest] = self.manifests["1"] = self.manifests["2"] = found
         return found
 
     def _blob(self, content: bytes, kind: str) -> dict[str, Any]:
@@ -134,12 +134,57 @@ async def test_what_is_there_is_not_downloaded_again(pulls: Pulls) -> None:
     first = await pulls.add(registry)
     registry.image(BASE, MIDDLE)
     registry.opened.clear()
-    second = await pulls.add(registry, name="registry.test/other:1")
+    second = await pulls.add(registry, name="registry.test/app:2")
     assert [layer.diff_id for layer in second.converted] == [sha256(MIDDLE)]
     assert sha256(BASE) not in registry.opened
     assert first.converted
     registry.opened.clear()
-    assert not (await pulls.add(registry)).converted
+    again = await pulls.add(registry)
+    assert not again.downloaded_bytes
+    assert not {sha256(BASE), sha256(MIDDLE)} & {*registry.opened}
+
+
+@pytest.mark.parametrize(
+    ("blob", "told"),
+    [
+        (tar_of(file("other")), "the layer's tar is"),
+        (BASE + bytes(512), "more than the"),
+        (b"", "the layer's tar is"),
+    ],
+)
+async def test_no_repository_gets_a_layer_of_anothers_that_it_only_names(
+    pulls: Pulls, blob: bytes, told: str
+) -> None:
+    """Whoever may push an image may write any digests into it."""
+    private, hostile = Registry(), Registry()
+    private.image(BASE, MIDDLE)
+    await pulls.add(private)
+    hostile.image(blob, rootfs={"diff_ids": [sha256(BASE)]})
+    with pytest.raises(WrongContent, match=told):
+        await pulls.add(hostile, name="hostile.test/app:1")
+    hostile.image(BASE)  # also under the right digest of its blob
+    hostile.blobs[sha256(BASE)] = BASE[:-1] + b"x"
+    with pytest.raises(WrongContent, match="the blob is"):
+        await pulls.add(hostile, name="hostile.test/app:1")
+    assert [each.reference for each in await pulls.volume.references()] == ["registry.test/app:1"]
+    assert len(await pulls.volume.images()) == 1
+
+
+async def test_a_layer_of_another_repository_is_downloaded_once_and_not_made_again(pulls: Pulls) -> None:
+    first, second = Registry(), Registry()
+    first.image(BASE)
+    second.image(BASE, MIDDLE)
+    await pulls.add(first)
+    pulls.told.clear()
+    cached = await pulls.add(second, name="registry.test/other:1")
+    assert [layer.diff_id for layer in cached.proved] == [sha256(BASE)]
+    assert [layer.diff_id for layer in cached.converted] == [sha256(MIDDLE)]
+    assert cached.downloaded_bytes == len(BASE) + len(MIDDLE)
+    assert [told.come_bytes for told in pulls.told if told.layer.diff_id == sha256(BASE)][-1] == len(BASE)
+    second.opened.clear()
+    second.image(BASE)
+    assert not (await pulls.add(second, name="registry.test/other:2")).downloaded_bytes
+    assert sha256(BASE) not in second.opened
 
 
 async def test_an_index_is_cached_for_the_platforms_that_are_wanted(pulls: Pulls) -> None:
@@ -168,7 +213,7 @@ async def test_two_images_at_once_convert_what_they_share_once(pulls: Pulls) -> 
     registry.image(BASE, MIDDLE)
     other.image(BASE, TOP)
     cached = await asyncio.gather(pulls.add(registry), pulls.add(other, name="registry.test/b:1"))
-    assert [*registry.opened, *other.opened].count(sha256(BASE)) == 1
+    assert [*registry.opened, *other.opened].count(sha256(BASE)) == 2
     assert sum(len(each.converted) for each in cached) == 3
 
 
