@@ -21,7 +21,7 @@ from kip.images import format as layout
 from kip.images import squashfs, verity
 from kip.images.errors import translated
 from kip.images.format import BLOCK, FormatError, Image, Reference, Trailer
-from kip.images.volume import ABANDONED, Volume, is_temporary, layer_at, needed_layers
+from kip.images.volume import ABANDONED, GONE, Volume, is_temporary, layer_at, needed_layers
 from kip.model.clock import Clock
 
 _PIECE = 1 << 20  # bytes read at once
@@ -207,10 +207,14 @@ class _Check:
                 try:
                     self._check_layer(path, file_id)
                     yield file_id, datetime.fromtimestamp(status.st_mtime, UTC)
-                except FileNotFoundError:
-                    continue
-                except (FormatError, OSError) as error:
-                    if isinstance(error, OSError) and error.errno != errno.EIO:
+                except FormatError as error:
+                    findings.append(Finding(path, Problem.DAMAGED, str(error)))
+                except OSError as error:
+                    if (
+                        error.errno in GONE
+                    ):  # in the middle of reading, too, if another client of the server removes it
+                        continue
+                    if error.errno != errno.EIO:
                         raise
                     findings.append(Finding(path, Problem.DAMAGED, str(error)))
                 self._done(path, status.st_size)
@@ -290,7 +294,16 @@ class _Check:
     def _is_still(self, path: PurePosixPath, expected: Image | Reference) -> bool:
         """Whether nobody has replaced or removed it meanwhile, with what it needed."""
         found = self._volume.read(path)
-        return found is not None and found[0] == expected.to_bytes()
+        if found is None:
+            return False
+        with suppress(FormatError):
+            # Not the bytes: another version may have written the same in another way.
+            return expected == (
+                Image.parse(found[0], digest=expected.digest)
+                if isinstance(expected, Image)
+                else Reference.parse(found[0])
+            )
+        return False
 
     def _unneeded(self, images: Sequence[Image], layers: Sequence[tuple[str, datetime]]) -> Iterator[Finding]:
         needed = needed_layers(images)

@@ -27,8 +27,10 @@ ABANDONED = timedelta(days=1)
 """Age of a temporary file that nobody can still be writing: a conversion writes all the time."""
 
 # A file server's cache can name a file that another client has just removed or replaced: the second look is answered anew.
-_GONE = {errno.ENOENT, errno.ESTALE, errno.ENOTDIR}
+GONE = {errno.ENOENT, errno.ESTALE, errno.ENOTDIR}
 _LOOKS = 3
+# What an NFS client keeps of a file that was removed while a process on it had it open; it goes with that process.
+_REMOVED_OPEN = ".nfs"
 # `link` is not everywhere: such file systems get a rename, where of two writers at once the later one counts.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
@@ -179,7 +181,7 @@ class Volume:
             os.link(temporary, final)
         except FileExistsError:
             # Also when the server has done it, and was asked again because its answer was lost.
-            if not temporary.samefile(final) and complete():
+            if not _same(temporary, final) and complete():
                 return False
             temporary.replace(final)
         except OSError as error:
@@ -199,7 +201,7 @@ class Volume:
                         file.seek(max(0, size - last))
                     return file.read(), size
             except OSError as error:
-                if error.errno not in _GONE:
+                if error.errno not in GONE:
                     raise
                 if error.errno != errno.ESTALE or look == _LOOKS - 1:
                     return None
@@ -210,26 +212,25 @@ class Volume:
         try:
             (self.root / path).unlink()
         except OSError as error:
-            if error.errno not in _GONE:
+            if error.errno not in GONE:
                 raise
             return False
         return True
 
     def files(self, top: PurePosixPath) -> Iterator[tuple[PurePosixPath, os.stat_result]]:
-        """All files below a directory, sorted; none if it is not there. Those that go meanwhile are left out. OSError."""
+        """All files below a directory, sorted; none if it is not there. Those that go meanwhile are left out. OSError: also
+        for a directory that cannot be read now, since one that seems empty lets everything go that is needed."""
         try:
-            entries = sorted(os.scandir(self.root / top), key=lambda entry: entry.name)
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
+            with os.scandir(self.root / top) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except FileNotFoundError:
             return
         for entry in entries:
             path = top / entry.name
             if entry.is_dir(follow_symlinks=False):
                 yield from self.files(path)
-                continue
-            with suppress(FileNotFoundError):
-                yield path, entry.stat(follow_symlinks=False)
+            elif not entry.name.startswith(_REMOVED_OPEN) and (status := _status(entry)):
+                yield path, status
 
     def trailer(self, file_id: str) -> Trailer | None:
         """As `layer`, but blocking. Raises OSError."""
@@ -242,9 +243,15 @@ class Volume:
 
     def _renew(self, file_id: str) -> Trailer | None:
         trailer = self.trailer(file_id)
-        if trailer:
-            moment = self._clock.now().timestamp()
+        if trailer is None:
+            return None
+        moment = self._clock.now().timestamp()
+        try:
             os.utime(self.root / layout.layer_path(file_id), (moment, moment))
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            return None
         return trailer
 
     def _image(self, digest: str) -> Image | None:
@@ -291,7 +298,7 @@ class Volume:
             try:
                 os.utime(self.root / path)
             except OSError as error:
-                if error.errno not in _GONE:
+                if error.errno not in GONE:
                     raise
 
     def _usage(self) -> Usage:
@@ -323,6 +330,24 @@ class Volume:
                 sync(file)
             temporary.replace(self.root / path)
             _sync_directory((self.root / path).parent)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        return False  # somebody has removed it in this moment
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        return None
 
 
 def is_temporary(path: PurePosixPath) -> bool:

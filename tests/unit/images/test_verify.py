@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -180,6 +182,34 @@ async def test_what_is_evicted_meanwhile_is_no_finding(
 
     monkeypatch.setattr(volume, "files", evicting)
     assert (await check(volume)).findings == ()
+
+
+async def test_what_another_client_evicts_while_it_is_read_is_no_finding(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evicted(*_: object) -> None:
+        for path in [*volume.root.glob("index/*/*"), *volume.root.glob("images/*"), layer_file(volume)]:
+            path.unlink(missing_ok=True)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr("kip.images.verify._Check._check_content", evicted)
+    assert (await check(volume)).findings == ()
+
+
+async def test_what_an_nfs_client_keeps_of_a_removed_file_is_no_finding(volume: Volume) -> None:
+    for directory in ("images", f"layers/sha256/{sha256(MIDDLE)[7:9]}"):
+        (volume.root / directory / ".nfs00000000000004d200000001").write_bytes(b"whatever it was")
+    report = await check(volume)
+    assert report.findings == ()
+
+
+async def test_what_another_version_has_written_in_another_way_can_lack_something_too(volume: Volume) -> None:
+    for path in [*volume.root.glob("index/*/*"), *volume.root.glob("images/*")]:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"new": 1}))
+    assert (await check(volume)).clean
+    layer_file(volume).unlink()
+    incomplete = [("images", Problem.INCOMPLETE), *[("index", Problem.INCOMPLETE)] * 2]
+    assert found(await check(volume)) == incomplete
 
 
 async def test_ages_are_told_by_the_given_clock(volume: Volume) -> None:

@@ -133,6 +133,59 @@ async def test_a_stale_handle_is_looked_up_again(volume: Volume, monkeypatch: py
     assert await volume.has_layer(A)
 
 
+async def test_a_directory_that_cannot_be_read_now_is_not_an_empty_one(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without images no layer is needed."""
+    (volume.root / layout.IMAGES).mkdir(parents=True)
+
+    def stale(path: object) -> object:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "scandir", stale)
+    with pytest.raises(VolumeUnavailable, match="Stale file handle"):
+        await volume.images()
+
+
+async def test_what_an_nfs_client_keeps_of_a_removed_file_is_none(volume: Volume) -> None:
+    put(volume, layout.layer_path(A), LAYER)
+    for top in (layout.INDEX / "aa", layout.IMAGES, layout.layer_path(A).parent):
+        (volume.root / top).mkdir(parents=True, exist_ok=True)
+        (volume.root / top / ".nfs00000000000004d200000001").write_bytes(b"")
+    usage = await volume.usage()
+    assert (usage.layers, usage.images, usage.references) == (1, 0, 0)
+
+
+async def test_a_layer_that_is_evicted_while_it_is_renewed_is_not_there(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(volume, layout.layer_path(A), LAYER)
+    utime = os.utime
+
+    def evicted(path: Path, *times: object) -> None:
+        path.unlink()
+        utime(path, *times)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "utime", evicted)
+    assert await volume.renew_layer(A) is None
+
+
+def test_a_file_that_is_evicted_while_another_comes_makes_room_for_it(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = volume.root / layout.layer_path(A)
+
+    def exists_no_more(source: Path, target: Path) -> None:
+        assert not final.exists()
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    monkeypatch.setattr(os, "link", exists_no_more)
+    with volume.temporary(layout.layer_path(A)) as temporary:
+        temporary.write_bytes(LAYER)
+        assert volume.publish(temporary, layout.layer_path(A), final.exists)
+    assert final.exists()
+
+
 async def test_only_what_is_long_abandoned_is_swept(tmp_path: Path) -> None:
     clock = ManualClock(NOW)
     volume = Volume(tmp_path, clock)
