@@ -213,5 +213,8 @@ def _tail(tree: Tree) -> Iterator[bytes]:
             yield tarwriter.header(path, tar.CHARACTER, owner)
         has_roots = has_roots or 0 in (owner.uid, owner.gid)
     if not has_roots:
-        yield tarwriter.header(_OF_ROOT, tar.CHARACTER, _WHITEOUT)
+        name = _OF_ROOT
+        while name in tree.root.children:
+            name += b"_"
+        yield tarwriter.header(name, tar.CHARACTER, _WHITEOUT)
     yield tarwriter.END

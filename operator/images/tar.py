@@ -243,6 +243,8 @@ def _entry(header: bytes, special: _Special) -> tuple[Entry, int]:
     _check_sum(header)
     kind, link = header[156:157], _text(header[157:257])
     name, has_devices = _name(header)
+    major, minor = map(_number, (header[329:337], header[337:345])) if has_devices else (0, 0)
+    is_device = kind in (CHARACTER, DEVICE)  # others may have anything there
     entry = Entry(
         name=name,
         kind=FILE if kind == _OLD_FILE else kind,
@@ -252,8 +254,8 @@ def _entry(header: bytes, special: _Special) -> tuple[Entry, int]:
         mtime=_number(header[136:148]),
         size=_number(header[124:136]),
         link=link,
-        major=_number(header[329:337]) if has_devices else 0,
-        minor=_number(header[337:345]) if has_devices else 0,
+        major=major if is_device else 0,
+        minor=minor if is_device else 0,
     )
     if special.records:
         _merge(entry, special.records)
@@ -271,13 +273,12 @@ def _entry(header: bytes, special: _Special) -> tuple[Entry, int]:
 
 def _check_values(entry: Entry) -> None:
     """What no file can have."""
-    devices = (CHARACTER, DEVICE)
     for what, value, end in (
         ("bytes", entry.size, 1 << 63),
         ("user", entry.uid, _OWNERS),
         ("group", entry.gid, _OWNERS),
-        ("major number", entry.major if entry.kind in devices else 0, _MAJORS),
-        ("minor number", entry.minor if entry.kind in devices else 0, _MINORS),
+        ("major number", entry.major, _MAJORS),
+        ("minor number", entry.minor, _MINORS),
     ):
         if not 0 <= value < end:
             raise NoTar(f"{_shown(entry.name)}: {what} {value}; expected 0 to {end - 1}")

@@ -311,6 +311,11 @@ async def test_layers_that_cannot_be_kept(
     assert left(volume) == []
 
 
+async def test_a_layer_of_nobody_elses_may_have_any_names(volume: Volume) -> None:
+    owner = {"uid": 7, "gid": 7}
+    assert await convert(volume, tar_of(file(".kip", **owner), file(".kip_", **owner)))
+
+
 async def test_directories_deeper_than_pythons_calls(volume: Volume) -> None:
     """The second entry takes the first one's place, with all that was in it."""
     trailer = await convert(volume, tar_of(file("d/" * 1900 + "a"), file("d")))

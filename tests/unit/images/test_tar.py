@@ -106,6 +106,14 @@ def test_numbers(field: bytes, value: int) -> None:
     assert read(block(at_136=field.ljust(12, field[-1:] if value < 0 else b"\0")))[0][0].mtime == value
 
 
+def test_only_devices_have_numbers_of_devices() -> None:
+    odd = {"at_329": b"\xff" * 8, "at_337": b"\xff" * 8}
+    ((found, _),) = read(block(**odd, **MAGIC))
+    assert (found.major, found.minor) == (0, 0)
+    ((found, _),) = read(block(kind=b"3", at_329=b"0000010\0", at_337=b"0000011\0", **MAGIC))
+    assert (found.major, found.minor) == (8, 9)
+
+
 def test_a_size_beyond_octal_digits() -> None:
     header = block(size=b"\x80" + (9 << 30).to_bytes(11, "big"))
     reader = Reader(Stream([header]))
