@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kip.local import lifecycle
+from kip.local import build, lifecycle
 from kip.local.pki import ControlPlanePki
-from kip.local.progress import ConsoleProgress
+from kip.local.progress import ConsoleProgress, Silent
 from kip.local.world import World
 
 
@@ -52,3 +53,29 @@ def control_plane(reserved: Callable[[str], str]) -> Iterator[ControlPlane]:
         lifecycle.down(name)
         stack.callback(lifecycle.down, name)
         yield ControlPlane(lifecycle.up(name, ConsoleProgress(), only=["cluster", "scheduler"]))
+
+
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """Where kubectl is."""
+    return build.ensure(build.KUBERNETES, Silent())
+
+
+@pytest.fixture
+def kubectl(control_plane: ControlPlane, programs: Path) -> Kubectl:
+    """`kubectl("get", "pods", stdin=…)`, as the administrator; the caller looks at how it ended."""
+
+    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [programs / "kubectl", "--kubeconfig", control_plane.kubeconfig, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run

@@ -13,34 +13,12 @@ from typing import Any
 
 import pytest
 
-from kip.local import build
-from kip.local.progress import Silent
 from kip.model.cell import Cell, CloudRoutes, Intent
 
 pytestmark = pytest.mark.integration
 
 Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 OPERATOR = "system:serviceaccount:kip:kip-provider"
-
-
-@pytest.fixture(scope="session")
-def programs() -> Path:
-    return build.ensure(build.KUBERNETES, Silent())
-
-
-@pytest.fixture
-def kubectl(control_plane: Any, programs: Path) -> Kubectl:
-    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [programs / "kubectl", "--kubeconfig", control_plane.kubeconfig, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    return run
 
 
 def deploy_sh(

@@ -201,3 +201,18 @@ def test_files_in_commands_are_there(project: Path, told: list[Told]) -> None:
     ]
     assert named
     assert not [f"{where}: {word}" for where, word in named if not (project / word).exists()]
+
+
+def test_deploy_sh_reads_the_variables(project: Path) -> None:
+    script = (project / "deploy" / "deploy.sh").read_text()
+    exported = [
+        (str(block), name)
+        for page in pages(project)
+        for block in page.blocks(*_SHELL)
+        if re.search(r"^\s*(?:\S*/)?deploy\.sh\b", block.text, re.MULTILINE)
+        for line in block.text.splitlines()
+        if line.startswith("export ")
+        for name in re.findall(r"\b([A-Z_]+)=", line)
+    ]
+    assert exported
+    assert not [f"{where}: {name}" for where, name in exported if name not in script]
