@@ -172,7 +172,7 @@ class Seeder:
             )
             return
         wanted = [str(layout.image_path(digest)) for digest in digests if digest not in work.images]
-        wanted += seeding.layer_paths([*work.images.values()])
+        wanted += seeding.layer_paths([*work.images.values()]) + seeding.paths_before(work.decisions)
         second, _ = await asyncio.gather(
             work.tunnel.look_at_volume(wanted, timeout_s=self._left_s(work)), self._fetch_indexes(work)
         )

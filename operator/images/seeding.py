@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Literal
 
 from kip.images import format as layout
 from kip.images.archive import archive
-from kip.images.format import FormatError, Image, Trailer
+from kip.images.format import FormatError, Image, Layer, Trailer
 from kip.images.look import Look
 from kip.oci.access import Access
 from kip.oci.manifest import Manifest
@@ -40,6 +41,8 @@ class Decision:
     """What the registry says that the reference leads to: that manifest, or an index with it."""
     moved: bool = False
     """The tag leads elsewhere than when it was cached: what it leads to now says the registry alone."""
+    before: str = ""
+    """Of a tag that has moved: the digest of the image that was cached."""
     layers: int = 0
     """How many the image has."""
     chain: tuple[str, ...] = ()
@@ -128,7 +131,10 @@ def _choose(reference: Reference, access: Access | None, look: Look) -> Decision
     except FormatError as error:
         return Decision(reference, "broken", str(error))
     if found.digest != access.digest:
-        return Decision(reference, "missing", "the tag has moved since", top=access.digest, moved=True)
+        before = found.platforms.get(look.platform, "")
+        return Decision(
+            reference, "missing", "the tag has moved since", top=access.digest, moved=True, before=before
+        )
     digest = found.platforms.get(look.platform)
     if digest is None:
         return Decision(reference, "missing", f"not in the cache for {look.platform}")
@@ -161,7 +167,7 @@ def plan(
         if image is None:
             decided.append(decision)
             continue
-        usable = _usable(image, look)
+        usable = _usable(image, look, _proven(decision, image, look))
         snapshots |= {each.chain_id: each for each in usable}
         decided.append(_decided(decision, image, usable, look))
         if len(usable) == len(image.layers):
@@ -182,10 +188,23 @@ def _image(digest: str, look: Look) -> Image | None:
     return None if text is None else Image.parse(text, digest=digest)
 
 
-def _usable(image: Image, look: Look) -> list[Snapshot]:
+def _proven(decision: Decision, image: Image, look: Look) -> Sequence[Layer]:
+    """The layers that the repository has shown to have (proof.py). Of what it says now it may only have the digests."""
+    if not decision.moved:
+        return image.layers
+    with suppress(FormatError):
+        if decision.before and (before := _image(decision.before, look)):
+            return before.layers
+    return ()
+
+
+def _usable(image: Image, look: Look, proven: Sequence[Layer]) -> list[Snapshot]:
     """From the bottom up, until one is missing: containerd's pull takes what is above it."""
     found: list[Snapshot] = []
+    had = {(layer.digest, layer.diff_id) for layer in proven}
     for layer, chain_id in zip(image.layers, image.chain, strict=True):
+        if (layer.digest, layer.diff_id) not in had:
+            break
         # One that is of use on the layers below it alone is called after all of them; see Layer.chain_id.
         file_id = next((name for name in _file_ids(layer.diff_id, chain_id) if name in look.trailers), None)
         if file_id is None:
@@ -197,6 +216,11 @@ def _usable(image: Image, look: Look) -> list[Snapshot]:
 
 def _file_ids(diff_id: str, chain_id: str) -> tuple[str, ...]:
     return (chain_id, diff_id) if chain_id != diff_id else (diff_id,)
+
+
+def paths_before(decisions: Sequence[Decision]) -> list[str]:
+    """Where it says what images consisted of whose tags have moved since."""
+    return [str(layout.image_path(decision.before)) for decision in decisions if decision.before]
 
 
 def layer_paths(images: Sequence[Image]) -> list[str]:

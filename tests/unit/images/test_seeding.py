@@ -228,11 +228,28 @@ def test_the_same_layer_twice_in_an_image_is_mounted_twice() -> None:
 def test_of_a_moved_tag_the_layers_that_are_there_are_used() -> None:
     old, new = image("a", "b"), image("a", "c")
     look = volume(old)
-    decision = Decision(WEB, "missing", "moved", digest=new.digest, top=new.digest, moved=True)
+    decision = Decision(
+        WEB, "missing", "moved", digest=new.digest, top=new.digest, moved=True, before=old.digest
+    )
     plan = seeding.plan((decision,), {new.digest: new}, {}, look)
     assert [each.chain_id for each in plan.snapshots] == [new.chain[0]]
     assert "whose tag has moved" in plan.decisions[0].message
     assert str(layout.layer_path(new.chain[1])) in seeding.layer_paths([new])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_a_moved_tag_no_layer_is_used_that_its_repository_only_names(known: bool) -> None:
+    """Whoever may push an image may write any digests into it."""
+    own, private, hostile = image("a"), image("a", "b"), image("a", "b")
+    hostile = replace(hostile, layers=(hostile.layers[0], replace(hostile.layers[1], digest=digest("mine"))))
+    for moved in (hostile, private):
+        decision = Decision(
+            WEB, "missing", "moved", moved.digest, moved.digest, moved=True, before=own.digest
+        )
+        look = volume(own, private) if known else volume(private)
+        plan = seeding.plan((decision,), {moved.digest: moved}, {}, look)
+        assert [each.chain_id for each in plan.snapshots] == list(moved.chain[:1] if known else ())
+        assert not plan.imports
 
 
 # What is imported.
