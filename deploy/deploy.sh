@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Usage: deploy/deploy.sh [--print]
+# Usage: deploy/deploy.sh [--dry-run]
+#        deploy/deploy.sh --uninstall [--drain | --kill]
 #
-# Installs Kip into the EKS cluster that kubectl points at. With --print it only shows what would be applied. Needs
-# kubectl 1.22 or newer, and these environment variables:
+# Installs Kip into the EKS cluster that kubectl points at, or brings an installation up to date: it may be repeated. With
+# --dry-run it only shows what would be applied. Needs kubectl 1.22 or newer, envsubst, and these environment variables:
 #
 #   CLUSTER_NAME                   required: name of the EKS cluster; Kip's instances are tagged with it
 #   USE_REGION                     required: AWS region of the cells, such as us-west-2
@@ -17,13 +18,23 @@
 #   SUBNET_IDS                     subnets of the cells, with commas between them. Default: the one Kip itself runs in
 #   VPC_ID                         instead of SUBNET_IDS: any subnet of this VPC
 #   CELL_INSTANCE_PROFILE_ARN      instance profile of cells whose pod does not name one
-#   NFS_VOLUME_ENDPOINT            volume of the image cache, as `kip efs setup` prints it; docs/image-cache.md has the rest
+#   NFS_VOLUME_ENDPOINT            volume of the image cache, as `kip efs setup` prints it; with it, the controller that
+#                                  fills it runs. docs/image-cache.md has the rest
+#
+# --uninstall, with the same variables, removes all of it: Kip's processes, its instances, what it has made in AWS and in
+# the cluster, its type and its namespace. While pods run on the virtual nodes it removes nothing and lists them; with
+# --drain they are evicted and waited for, with --kill they lose their machines.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-NAMESPACE=${NAMESPACE:-kip}
-IMAGE_REGISTRY=${IMAGE_REGISTRY:-117940112483.dkr.ecr.us-east-1.amazonaws.com/4737f648-c51e-4cca-a3a5-afe7268bf539/cg-2196059056}
-IMAGE_TAG=${IMAGE_TAG:-1.0-latest}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+export NAMESPACE=${NAMESPACE:-kip}
+export IMAGE_REGISTRY=${IMAGE_REGISTRY:-117940112483.dkr.ecr.us-east-1.amazonaws.com/4737f648-c51e-4cca-a3a5-afe7268bf539/cg-2196059056}
+export IMAGE_TAG=${IMAGE_TAG:-1.0-latest}
+export VPC_ID=${VPC_ID:-} SUBNET_IDS=${SUBNET_IDS:-} CELL_INSTANCE_PROFILE_ARN=${CELL_INSTANCE_PROFILE_ARN:-}
+export NFS_VOLUME_ENDPOINT=${NFS_VOLUME_ENDPOINT:-}
+export NFS_SERVER=${NFS_VOLUME_ENDPOINT%%:*} NFS_PATH=${NFS_VOLUME_ENDPOINT#*:}
+export COMPONENTS=${NFS_VOLUME_ENDPOINT:+../image-cache}
+problems=()
 
 warn() {
     echo "deploy.sh: $*" >&2
@@ -34,20 +45,31 @@ fail() {
     exit 1
 }
 
-case ${1:-} in
-'' | --print) ;;
--h | --help)
-    sed -n '2,/^set /s/^# \{0,1\}//p' "$here/deploy.sh"
-    exit
-    ;;
-*) fail "unknown argument $1; expected --print, --help or none" ;;
-esac
+action=install how=()
+while (($#)); do
+    case $1 in
+    --dry-run | --print) action=print ;;
+    --uninstall) action=uninstall ;;
+    --drain) how=(--drain) ;;
+    --kill) how=(--force) ;;
+    -h | --help)
+        sed -n '2,/^set /s/^# \{0,1\}//p' "$here/deploy.sh" | sed '/^set /d'
+        exit
+        ;;
+    *) fail "unknown argument $1; expected --dry-run, --uninstall, --help or none" ;;
+    esac
+    shift
+done
+[[ $action == uninstall || -z ${how[*]:-} ]] || fail "--drain and --kill are for --uninstall"
 
 # Usage: expect NAME PATTERN EXAMPLE; the values go into YAML, so nothing else may be in them.
 expect() {
     local value=${!1:-}
-    [[ -n $value ]] || fail "$1 is not set; expected something like $3"
-    [[ $value =~ ^($2)$ ]] || fail "$1=$value: expected something like $3"
+    if [[ -z $value ]]; then
+        problems+=("$1 is not set; expected something like $3")
+    elif [[ ! $value =~ ^($2)$ ]]; then
+        problems+=("$1=$value: expected something like $3")
+    fi
 }
 
 # The same for a variable that may be left out.
@@ -55,7 +77,7 @@ expect_if_set() {
     [[ -z ${!1:-} ]] || expect "$@"
 }
 
-expect CLUSTER_NAME '[A-Za-z0-9][A-Za-z0-9_.-]{0,99}' my-cluster
+expect CLUSTER_NAME '[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?' my-cluster
 expect USE_REGION '[a-z]{2,4}(-[a-z]+)+-[0-9]+' us-west-2
 expect KIP_SERVICE_ACCOUNT_ROLE_ARN 'arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+' \
     arn:aws:iam::012345678910:role/kip
@@ -69,7 +91,14 @@ expect_if_set CELL_INSTANCE_PROFILE_ARN \
     'arn:aws[a-z-]*:iam::[0-9]{12}:instance-profile/[A-Za-z0-9_+=,.@/-]+' \
     arn:aws:iam::012345678910:instance-profile/kip-cell
 expect_if_set NFS_VOLUME_ENDPOINT '[A-Za-z0-9.-]+:/[A-Za-z0-9._/-]*' fs-0123abcd.efs.us-west-2.amazonaws.com:/
-command -v kubectl >/dev/null || fail "kubectl was not found"
+command -v kubectl >/dev/null || problems+=("kubectl was not found; expected 1.22 or newer")
+command -v envsubst >/dev/null || problems+=("envsubst was not found; it is part of GNU gettext (package gettext-base)")
+if ((${#problems[@]})); then
+    for problem in "${problems[@]}"; do
+        warn "$problem"
+    done
+    exit 1
+fi
 
 # EKS puts nodes, and with them the pods of the cluster's DNS, into this group, which admits nobody but its own members.
 # An installation must not fail for it: whoever runs this may lack the permission, and can name another group later.
@@ -87,68 +116,68 @@ find_cluster_security_group() {
         "DNS nor its pods"
 }
 
-CLUSTER_SECURITY_GROUP=${CLUSTER_SECURITY_GROUP:-$(find_cluster_security_group)}
-subnets=$(sed 's/[, ]\{1,\}/, /g' <<<"${SUBNET_IDS:-}")
+export CLUSTER_SECURITY_GROUP=${CLUSTER_SECURITY_GROUP:-$(find_cluster_security_group)}
+SUBNET_IDS=$(sed 's/[, ]\{1,\}/, /g' <<<"$SUBNET_IDS")
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp -R "$here" "$work/deploy"
+mkdir "$work/deploy"
+cp -R "$here/kustomize" "$work/deploy/kustomize"
 cp -R "$here/../crds" "$work/crds"
-mkdir "$work/installation"
 
-# Lines of what is not set are left empty, and then out: a space at the end of one would make kubectl print all of it as
-# one quoted line.
-sed '/^$/d' >"$work/deploy/provider.yaml" <<YAML
-apiVersion: v1
-kind: serverConfig
-cloud:
-  aws:
-    region: $USE_REGION
-${VPC_ID:+    vpcID: $VPC_ID}
-${subnets:+    subnetID: [$subnets]}
-cells:
-  defaultInstanceType: t3.small
-${CELL_INSTANCE_PROFILE_ARN:+  defaultIAMPermissions: $CELL_INSTANCE_PROFILE_ARN}
-${CLUSTER_SECURITY_GROUP:+  extraSecurityGroups: [$CLUSTER_SECURITY_GROUP]}
-${NFS_VOLUME_ENDPOINT:+  imageCache: {endpoint: "$NFS_VOLUME_ENDPOINT"}}
-kubelet:
-  nodeNamePrefix: kip-provider
-  nodes: 1
-  servingCertificate:
-    # EKS signs kubernetes.io/kubelet-serving for EC2 instances only.
-    signerName: beta.eks.amazonaws.com/app-serving
-cluster:
-  name: $CLUSTER_NAME
-YAML
+# Usage: fill_in FILE; only these variables: nothing else in a file is to be taken for one.
+fill_in() {
+    # shellcheck disable=SC2016 # envsubst reads their names
+    envsubst '$CLUSTER_NAME $USE_REGION $KIP_SERVICE_ACCOUNT_ROLE_ARN $IMAGE_REGISTRY $IMAGE_TAG $NAMESPACE
+        $CLUSTER_SECURITY_GROUP $SUBNET_IDS $VPC_ID $CELL_INSTANCE_PROFILE_ARN
+        $NFS_VOLUME_ENDPOINT $NFS_SERVER $NFS_PATH $COMPONENTS' \
+        <"$here/kustomize/$1" >"$work/deploy/kustomize/$1"
+}
 
-cat >"$work/installation/kustomization.yaml" <<YAML
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [../deploy]
-images:
-  - name: kip
-    newName: $IMAGE_REGISTRY/kip
-    newTag: "$IMAGE_TAG"
-patches:
-  - target: {kind: ServiceAccount, name: kip-provider}
-    patch: |
-      - op: add
-        path: /metadata/annotations
-        value: {eks.amazonaws.com/role-arn: "$KIP_SERVICE_ACCOUNT_ROLE_ARN"}
-  - target: {kind: Namespace, name: kip}
-    options: {allowNameChange: true}
-    patch: |
-      - op: replace
-        path: /metadata/name
-        value: "$NAMESPACE"
-YAML
+# Usage: render DIRECTORY; namespaces are written out in every object, on a line of their own.
+render() {
+    kubectl kustomize "$work/deploy/kustomize/$1" |
+        sed "s/^\( *\)namespace: kip\$/\1namespace: $NAMESPACE/" >"$work/$1.yaml"
+}
 
-# Namespaces are written out in every object (see kustomization.yaml), on a line of their own.
-kubectl kustomize "$work/installation" | sed "s/^\( *\)namespace: kip\$/\1namespace: $NAMESPACE/" >"$work/all.yaml"
+fill_in installation/provider.yaml
+fill_in installation/kustomization.yaml
+fill_in image-cache/volume.yaml
+fill_in uninstall/kustomization.yaml
+cp "$work/deploy/kustomize/installation/provider.yaml" "$work/deploy/kustomize/uninstall/provider.yaml"
+for option in "${how[@]}"; do
+    sed -i.before "s/^\( *\)- --yes\$/&\n\1- $option/" "$work/deploy/kustomize/uninstall/job.yaml"
+done
 
-if [[ ${1:-} == --print ]]; then
-    cat "$work/all.yaml"
-    exit
-fi
-kubectl apply -f "$work/all.yaml"
-echo "Kip is being started. To see it: kubectl --namespace $NAMESPACE get pods; kubectl get nodes"
+# How the Job ended: 1 and nothing, nothing and 1, or nothing at all as long as it runs.
+job_state() {
+    kubectl --namespace "$NAMESPACE" get job kip-uninstall -o 'jsonpath={.status.succeeded}/{.status.failed}'
+}
+
+clean_up() {
+    local state=/
+    kubectl --namespace "$NAMESPACE" delete job kip-uninstall --ignore-not-found
+    kubectl apply -f "$work/uninstall.yaml"
+    while [[ $state == / ]]; do
+        sleep 1
+        state=$(job_state)
+    done
+    kubectl --namespace "$NAMESPACE" logs job/kip-uninstall || true
+    kubectl delete -f "$work/uninstall.yaml"
+    [[ $state == 1/* ]] || fail "nothing more is removed; what is in the way is above"
+}
+
+render installation
+case $action in
+print) cat "$work/installation.yaml" ;;
+install)
+    kubectl apply -f "$work/installation.yaml"
+    echo "Kip is being started. To see it: kubectl --namespace $NAMESPACE get pods; kubectl get nodes"
+    ;;
+uninstall)
+    render uninstall
+    clean_up
+    kubectl delete --ignore-not-found -f "$work/installation.yaml"
+    echo "Kip and all that it made are gone."
+    ;;
+esac

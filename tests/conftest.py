@@ -30,6 +30,7 @@ _PACKAGES = (
     packages.Package("conntrack", "conntrack"),
     packages.Package("squashfs-tools", "mksquashfs"),
     packages.Package("cryptsetup-bin", "veritysetup"),
+    packages.Package("gettext-base", "envsubst"),
 )
 _SESSIONS = 9  # test sessions that can run at the same time on one machine
 

@@ -59,7 +59,7 @@ class Neighbourhood:
             return None
 
     def _tell(self, error: Forbidden) -> None:
-        """Once: permissions of an older version (deploy/rbac.yaml)."""
+        """Once: permissions of an older version (deploy/kustomize/base/rbac.yaml)."""
         if not self._refusal_told:
             self._refusal_told = True
             log.warning("zones of volumes are not known", error=str(error))

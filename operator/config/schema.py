@@ -605,7 +605,7 @@ class Kubelet(Section):
         whole_number(at_least=1),
         Field(
             description="Number of virtual nodes. Each is served by one process at a time. The permissions in "
-            "deploy/rbac.yaml are for four."
+            "deploy/kustomize/base/rbac.yaml are for four."
         ),
     ] = 1
     node_ip: Annotated[

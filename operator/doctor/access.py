@@ -1,4 +1,4 @@
-"""What the operator must be allowed to do in the cluster: by deploy/rbac.yaml, for this configuration."""
+"""What the operator must be allowed to do in the cluster: by deploy/kustomize/base/rbac.yaml, for this configuration."""
 
 from __future__ import annotations
 
@@ -61,11 +61,12 @@ def service_account(settings: Settings) -> str:
 
 
 def needed(settings: Settings) -> tuple[Permission, ...]:
-    """Every permission that deploy/rbac.yaml gives, for the namespace and nodes of this configuration."""
+    """Every permission that deploy/kustomize/base/rbac.yaml gives, for the namespace and nodes of this configuration."""
     names = ["rbac.yaml"] if settings.cluster.impersonate_node else ["rbac.yaml", "rbac-fallback.yaml"]
+    manifests = files("kip") / "deploy" / "kustomize" / "base"
     found: set[Permission] = set()
     for name in names:
-        for document in yaml.safe_load_all((files("kip") / "deploy" / name).read_text(encoding="utf-8")):
+        for document in yaml.safe_load_all((manifests / name).read_text(encoding="utf-8")):
             for rule in document.get("rules") or ():
                 found.update(_of_rule(rule, _namespace(document, settings), settings))
     return tuple(sorted(found))

@@ -22,16 +22,53 @@ _CRD = "CustomResourceDefinition"
 # Kinds that others refer to come first; the rest follows in the order of the files.
 _FIRST = ("Namespace", _CRD, "ServiceAccount")
 
+_NAMESPACE: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
+_DEFAULT_ACCOUNT: Object = {
+    "apiVersion": "v1",
+    "kind": "ServiceAccount",
+    "metadata": {"name": "default", "namespace": "default"},
+}
+_APISERVER_TO_KUBELETS: Object = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "ClusterRoleBinding",
+    "metadata": {"name": "kip-local:apiserver-to-kubelets"},
+    "roleRef": {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "ClusterRole",
+        "name": "system:kubelet-api-admin",
+    },
+    "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": KUBELET_CLIENT}],
+}
+
+
+class Access(Part):
+    """What the local cluster itself needs: the API server may ask kubelets, and pods may be made."""
+
+    name = "access"
+    needs = ("apiserver", "controller-manager")
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def start(self) -> None:
+        """Applies the one binding."""
+        Api(self.world).apply(_APISERVER_TO_KUBELETS)
+
+    def missing(self) -> str | None:
+        """Pods of the default namespace are refused until its service account is there."""
+        there = Api(self.world).read(_DEFAULT_ACCOUNT)
+        return None if there else "the service account default/default has not been made"
+
 
 class Cluster(Part):
     """Kip's own objects, from the same files that a real cluster gets."""
 
     name = "cluster"
-    needs = ("apiserver", "controller-manager")
+    needs = ("access",)
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._manifests = [*_own_manifests(), *sorted(read_manifests(_directories()), key=_rank)]
+        self._manifests = [_NAMESPACE, *sorted(read_manifests(_directories()), key=_rank)]
 
     def start(self) -> None:
         """Applies everything and writes the operator's kubeconfig."""
@@ -43,41 +80,12 @@ class Cluster(Part):
         ControlPlanePki(self.world).kubeconfig(self.world.operator_kubeconfig, user, groups)
 
     def missing(self) -> str | None:
-        """Types that are not served yet, service accounts that have not come yet."""
+        """Types that are not served yet."""
         api = Api(self.world)
         for manifest in self._manifests:
             if manifest["kind"] == _CRD and (seen := unestablished(api.read(manifest))):
                 return f"{manifest['metadata']['name']}: {seen}"
-        return (
-            None if api.read(_default_account()) else "the service account default/default has not been made"
-        )
-
-
-def _own_manifests() -> list[Object]:
-    """What the local cluster alone needs."""
-    return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}},
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "kip-local:apiserver-to-kubelets"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "system:kubelet-api-admin",
-            },
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": KUBELET_CLIENT}],
-        },
-    ]
-
-
-def _default_account() -> Object:
-    """Pods of the default namespace are refused until it is there."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": {"name": "default", "namespace": "default"},
-    }
+        return None
 
 
 def _rank(manifest: Object) -> int:
@@ -85,16 +93,16 @@ def _rank(manifest: Object) -> int:
 
 
 def _directories() -> Iterator[Path]:
-    """`crds/` and `deploy/`: beside the package in a checkout, inside it when installed."""
+    """`crds/` and `deploy/kustomize/base/`: beside the package in a checkout, inside it when installed."""
     package = Path(str(resources.files("kip.local"))).resolve().parent
-    for name in ("crds", "deploy"):
+    for name in ("crds", "deploy/kustomize/base"):
         yield next(
             (path for path in (package.parent / name, package / name) if path.is_dir()), package / name
         )
 
 
 def read_manifests(directories: Iterable[Path]) -> Iterator[Object]:
-    """The types in `crds/`, the operator's account and permissions in `deploy/`, where there.
+    """The types in `crds/`, the operator's account and permissions in `deploy/kustomize/base/`, where there.
 
     Raises:
         WorldError: a file is not YAML, or holds something that is no Kubernetes object.
@@ -111,7 +119,7 @@ def read_manifests(directories: Iterable[Path]) -> Iterator[Object]:
 
 
 def _is_wanted(path: Path) -> bool:
-    if path.parent.name == "deploy":
+    if path.parent.name == "base":
         return path.name in {"rbac.yaml", "serviceaccount.yaml"}
     return path.name != "kustomization.yaml"
 

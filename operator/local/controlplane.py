@@ -141,6 +141,7 @@ class ApiServer(_ControlPlanePart):
             *self._authentication(),
             *self._kubelets(),
             *self._services(),
+            *self._audit(),
         ]
 
     def _serving(self) -> list[str]:
@@ -201,6 +202,15 @@ class ApiServer(_ControlPlanePart):
             f"--service-cluster-ip-range={self.world.service_cidr}",
             # This host has no rules for ClusterIPs: aggregated APIs and webhooks are called by endpoint.
             "--enable-aggregator-routing=true",
+        ]
+
+    def _audit(self) -> list[str]:
+        if not self.world.audit_policy.exists():
+            return []
+        return [
+            f"--audit-policy-file={self.world.audit_policy}",
+            f"--audit-log-path={self.world.audit_log}",
+            "--audit-log-mode=blocking",
         ]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kip.local import build, leftovers, packages
-from kip.local.cluster import Cluster
+from kip.local.cluster import Access, Cluster
 from kip.local.controlplane import control_plane
 from kip.local.dns import Dns
 from kip.local.parts import Part, choose
@@ -36,7 +36,7 @@ class PartStatus:
 def all_parts(world: World) -> list[Part]:
     """Every part that this world can have, those that can start at once first."""
     parts: list[Part] = [NetworkPart(world), Aws(world), Registry(world), *control_plane(world)]
-    parts += [Dns(world), Cluster(world), Images(world), Room(world), Operator(world)]
+    parts += [Dns(world), Access(world), Cluster(world), Images(world), Room(world), Operator(world)]
     return [part for part in parts if world.rooted or not part.root_only]
 
 

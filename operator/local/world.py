@@ -183,6 +183,19 @@ class World:
         return self.state / "provider.yaml"
 
     @property
+    def audit_policy(self) -> Path:
+        """Which requests the API server notes in `audit_log`, as its --audit-policy-file; none where it is not there.
+
+        Whoever wants to know them writes it before the API server starts.
+        """
+        return self.state / "audit-policy.yaml"
+
+    @property
+    def audit_log(self) -> Path:
+        """An audit.k8s.io/v1 Event a line."""
+        return self.logs / "audit.log"
+
+    @property
     def namespaces(self) -> Path:
         """Network namespaces of the world, each a file on which the namespace is mounted."""
         return self.state / "netns"

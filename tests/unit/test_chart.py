@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,38 @@ def test_what_config_may_change_is_read_from_the_merged_configuration(project: P
             assert not read & of_config, template.name
 
 
-def test_every_value_is_used(project: Path) -> None:
+def test_every_value_is_used_and_in_the_schema(project: Path) -> None:
     chart = project / "charts" / "kip"
     text = "".join(template.read_text() for template in (chart / "templates").iterdir())
-    for name in yaml.safe_load((chart / "values.yaml").read_text()):
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    for name in values:
         assert f".Values.{name}" in text, name
+    schema = json.loads((chart / "values.schema.json").read_text())
+    assert paths(schema) - {"global"} == set(keys(values)), "values.yaml and its schema differ"
+
+
+def keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """`image.tag` and so on; what may hold anything counts as one."""
+    for key, value in values.items():
+        deeper = isinstance(value, dict) and value and key not in ("labels", "resources")
+        yield from keys(value, f"{prefix}{key}.") if deeper else [prefix + key]
+
+
+def paths(schema: dict[str, Any], prefix: str = "") -> set[str]:
+    found = set()
+    for key, inner in schema["properties"].items():
+        deeper = inner.get("additionalProperties") is False and inner["type"] == "object"
+        found |= paths(inner, f"{prefix}{key}.") if deeper else {prefix + key}
+    return found
 
 
 @pytest.fixture
 def helm(project: Path, helm_program: Path) -> Helm:
-    def run(**values: Any) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **values: Any) -> subprocess.CompletedProcess[str]:
         given = [f"--set-json={key}={json.dumps(value)}" for key, value in {**GIVEN, **values}.items()]
+        command = arguments or ("template", "kip", "--namespace=tools")
         return subprocess.run(
-            [helm_program, "template", "kip", project / "charts" / "kip", *given],
+            [helm_program, *command, project / "charts" / "kip", *given],
             capture_output=True,
             text=True,
             check=False,
@@ -55,13 +74,15 @@ def helm(project: Path, helm_program: Path) -> Helm:
 
 @pytest.fixture
 def render(helm: Helm) -> Callable[..., dict[tuple[str, str], Any]]:
-    """The objects by kind and namespace."""
+    """The objects by kind, and namespace and name: `("Role", "kube-system/kip-provider")`."""
 
     def made(**values: Any) -> dict[tuple[str, str], Any]:
         done = helm(**values)
         assert done.returncode == 0, done.stderr
         objects = [document for document in yaml.safe_load_all(done.stdout) if document]
-        return {(o["kind"], o["metadata"].get("namespace", "")): o for o in objects}
+        return {
+            (o["kind"], f"{o['metadata'].get('namespace', '')}/{o['metadata']['name']}"): o for o in objects
+        }
 
     return made
 
@@ -129,6 +150,209 @@ def test_permissions_follow_the_nodes_names(render) -> None:
         if re.search(r"-\d$", name)
     }
     assert names == {f"{who}burst-{number}" for who in ("", "system:node:") for number in range(4)}
+
+
+def test_lint_has_nothing_to_say(helm) -> None:
+    done = helm("lint", "--strict")
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout
+    assert "[ERROR]" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"region": "west"}, "region"),
+        ({"nodes": 0}, "nodes"),
+        ({"regoin": "us-west-2"}, "regoin"),
+        ({"image": {"tga": "1"}}, "tga"),
+        ({"uninstall": {"pods": "leave"}}, "uninstall/pods"),
+        ({"serviceAccount": {"roleARN": "kip"}}, "serviceAccount/roleARN"),
+        ({"clusterSecurityGroup": "default"}, "clusterSecurityGroup"),
+        ({"unreachableToleration": {"seconds": 300}}, "unreachableToleration/seconds"),
+        ({"imageCache": {"endpoint": "fs-1.efs.us-west-2.amazonaws.com"}}, "imageCache/endpoint"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(helm, values: dict[str, Any], said: str) -> None:
+    refused = helm(**values)
+    assert refused.returncode != 0
+    assert said in refused.stderr
+
+
+@pytest.mark.parametrize("missing", ["clusterName", "region"])
+def test_what_is_missing_is_said(helm, missing: str) -> None:
+    refused = helm(**{missing: ""})
+    assert refused.returncode != 0
+    assert f"{missing}: " in refused.stderr
+
+
+def test_everything_goes_into_the_releases_namespace(render) -> None:
+    for (kind, name), o in render().items():
+        namespace = o["metadata"].get("namespace")
+        assert namespace in (None, "tools", "kube-system", "kube-node-lease"), f"{kind} {name}"
+        for subject in o.get("subjects", ()):
+            assert subject["namespace"] == "tools"
+
+
+def test_every_object_says_whose_it_is(render) -> None:
+    for (kind, name), o in render(**EVERYTHING).items():
+        labels = o["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == "kip", f"{kind} {name}"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+
+
+def test_the_type_is_upgraded_with_the_release_and_kept_when_that_goes(render, project: Path) -> None:
+    [definition] = [o for (kind, _), o in render().items() if kind == "CustomResourceDefinition"]
+    assert definition["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert definition["spec"] == yaml.safe_load((project / "crds" / "cells.yaml").read_text())["spec"]
+    assert "helm.sh/hook" not in definition["metadata"]["annotations"]
+    removable = render(crds={"keep": False})[("CustomResourceDefinition", "/cells.kip.elotl.co")]
+    assert "annotations" not in removable["metadata"]
+    assert not [kind for kind, _ in render(crds={"enabled": False}) if kind == "CustomResourceDefinition"]
+
+
+#: Everything that is behind a switch.
+EVERYTHING: dict[str, Any] = {
+    "unreachableToleration": {"enabled": True},
+    "imageCache": {"endpoint": "nfs.example.com:/exports/images"},
+    "networkPolicy": {"enabled": True, "extraEgress": [{"ports": [{"port": 2049}]}]},
+    "metrics": {
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "podMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "dashboards": {"enabled": True, "namespace": "grafana"},
+    },
+}
+
+
+def test_alerts_and_dashboards_are_those_that_are_shipped(render, project: Path) -> None:
+    objects = render(**EVERYTHING)
+    shipped = project / "deploy" / "observability"
+    rule = objects[("PrometheusRule", "tools/kip-provider")]
+    assert rule["spec"] == yaml.safe_load((shipped / "alerts.yaml").read_text())
+    boards = sorted((shipped / "dashboards").glob("*.json"))
+    assert len(boards) >= 2
+    for board in boards:
+        found = objects[("ConfigMap", f"grafana/{board.stem}")]
+        assert json.loads(found["data"][board.name]) == json.loads(board.read_text())
+        assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_what_is_behind_a_switch_is_off_unless_it_is_switched_on(render) -> None:
+    optional = {
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+        "NetworkPolicy",
+        "ServiceMonitor",
+        "PodMonitor",
+        "PrometheusRule",
+    }
+    assert not optional & {kind for kind, _ in render()}
+    objects = render(**EVERYTHING)
+    assert optional <= {kind for kind, _ in objects}
+    monitor = objects[("ServiceMonitor", "tools/kip-provider")]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    service = objects[("Service", "tools/kip-provider")]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert [e["port"] for e in monitor["spec"]["endpoints"]] == [p["name"] for p in service["spec"]["ports"]]
+    assert objects[("NetworkPolicy", "tools/kip-provider")]["spec"]["egress"][-1] == {
+        "ports": [{"port": 2049}]
+    }
+
+
+def test_the_image_cache_alone_may_write_to_its_volume(render) -> None:
+    assert ("Deployment", "tools/kip-image-cache") not in render()
+    objects = render(**EVERYTHING)
+    volume = objects[("PersistentVolume", "/kip-image-cache")]["spec"]
+    assert volume["nfs"] == {"server": "nfs.example.com", "path": "/exports/images"}
+    assert volume["persistentVolumeReclaimPolicy"] == "Retain"
+    assert volume["claimRef"] == {"name": "kip-image-cache", "namespace": "tools"}
+    using = [
+        name
+        for (kind, name), o in objects.items()
+        if kind in ("Deployment", "Job")
+        for volume in o["spec"]["template"]["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    ]
+    assert using == ["tools/kip-image-cache"]
+    pod = objects[("Deployment", "tools/kip-image-cache")]["spec"]["template"]
+    assert pod["metadata"]["labels"] == {"app.kubernetes.io/name": "kip-image-cache"}
+    [container] = pod["spec"]["containers"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def pod_specs(objects: dict[tuple[str, str], Any]) -> Iterator[dict[str, Any]]:
+    for kind, name in (("Deployment", "tools/kip-provider"), ("Job", "tools/kip-uninstall")):
+        yield objects[(kind, name)]["spec"]["template"]["spec"]
+
+
+def test_pods_are_as_restricted_as_pods_can_be(render) -> None:
+    for spec in pod_specs(render()):
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["requests"]
+
+
+@pytest.mark.parametrize(("wanted", "fails_on"), [("report", "never"), ("required", "failure")])
+def test_the_doctor_comes_before_kip_if_wanted(render, wanted: str, fails_on: str) -> None:
+    key = ("Deployment", "tools/kip-provider")
+    assert "initContainers" not in render()[key]["spec"]["template"]["spec"]
+    spec = render(doctor=wanted)[key]["spec"]["template"]["spec"]
+    [doctor], [kip] = spec["initContainers"], spec["containers"]
+    assert doctor["args"] == ["doctor", "--in-cluster", "--fail-on", fails_on]
+    for same in ("image", "env", "volumeMounts", "securityContext"):
+        assert doctor[same] == kip[same]
+
+
+def test_where_pods_run_and_what_of_is_the_users_choice(render) -> None:
+    digest = f"sha256:{'0' * 64}"
+    objects = render(
+        image={"repository": "registry.example.com/kip", "tag": "2", "digest": digest},
+        imagePullSecrets=[{"name": "regcred"}],
+        nodeSelector={"pool": "system"},
+        tolerations=[{"key": "system", "operator": "Exists"}],
+        extraEnv=[{"name": "HTTPS_PROXY", "value": "http://proxy"}],
+        podLabels={"team": "infra", "app.kubernetes.io/name": "mine"},
+    )
+    for spec in pod_specs(objects):
+        [container] = spec["containers"]
+        assert container["image"] == f"registry.example.com/kip@{digest}"
+        assert container["env"][-1] == {"name": "HTTPS_PROXY", "value": "http://proxy"}
+        assert spec["imagePullSecrets"] == [{"name": "regcred"}]
+        assert spec["nodeSelector"] == {"pool": "system"}
+        assert spec["tolerations"] == [{"key": "system", "operator": "Exists"}]
+    labels = objects[("Deployment", "tools/kip-provider")]["spec"]["template"]["metadata"]["labels"]
+    assert labels == {"team": "infra", "app.kubernetes.io/name": "kip"}
+
+
+def test_the_cleanup_of_an_uninstallation_runs_before_it_and_as_the_same_account(render) -> None:
+    objects = render()
+    hooks = {key: o for key, o in objects.items() if "helm.sh/hook" in o["metadata"].get("annotations", {})}
+    assert {o["metadata"]["annotations"]["helm.sh/hook"] for o in hooks.values()} == {"pre-delete"}
+    job = objects[("Job", "tools/kip-uninstall")]
+    assert job["spec"]["template"]["spec"]["serviceAccountName"] == "kip-provider"
+    # Neither counted by Kip's own disruption budget and Service, nor taken for a process of its Deployment.
+    assert job["spec"]["template"]["metadata"]["labels"] == {"app.kubernetes.io/name": "kip-uninstall"}
+    for (kind, name), o in hooks.items():
+        for subject in o.get("subjects", ()):
+            assert (subject["kind"], subject["name"]) == ("ServiceAccount", "kip-provider"), f"{kind} {name}"
+    assert not [kind for kind, name in render(uninstall={"cleanup": False}) if name.endswith("kip-uninstall")]
+
+
+@pytest.mark.parametrize(("pods", "option"), [("refuse", None), ("drain", "--drain"), ("kill", "--force")])
+def test_what_becomes_of_pods_when_kip_is_uninstalled(render, pods: str, option: str | None) -> None:
+    job = render(uninstall={"pods": pods, "timeout": 60})[("Job", "tools/kip-uninstall")]
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    given = set(container["args"])
+    assert {"cleanup", "--yes", "--stop=kip-provider", "--timeout=60"} <= given
+    assert given & {"--drain", "--force"} == ({option} if option else set())
+    assert job["spec"]["activeDeadlineSeconds"] == 60
 
 
 @pytest.mark.parametrize(

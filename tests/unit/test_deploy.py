@@ -55,6 +55,12 @@ _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 
 
 @pytest.fixture
+def manifests(project: Path) -> Path:
+    """What an installation consists of."""
+    return project / "deploy" / "kustomize" / "base"
+
+
+@pytest.fixture
 def policy_actions(project: Path) -> set[str]:
     return actions(project / "deploy" / "iam" / "policy.json")
 
@@ -208,8 +214,8 @@ def verbs_by(rules: list[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:
     return found
 
 
-def test_nothing_is_allowed_that_is_never_asked_for(project: Path) -> None:
-    rbac = project / "deploy" / "rbac.yaml"
+def test_nothing_is_allowed_that_is_never_asked_for(project: Path, manifests: Path) -> None:
+    rbac = manifests / "rbac.yaml"
     assert verbs_by(rules_of(rbac, "ClusterRole")) == {what: set(verbs) for what, verbs in USED.items()}
     namespaced = {
         (namespace, resource): verbs
@@ -222,8 +228,8 @@ def test_nothing_is_allowed_that_is_never_asked_for(project: Path) -> None:
             assert (project / "operator" / file).is_file(), f"{file} is said to use a permission"
 
 
-def test_no_node_but_the_virtual_ones_is_changed(project: Path) -> None:
-    rbac = project / "deploy" / "rbac.yaml"
+def test_no_node_but_the_virtual_ones_is_changed(manifests: Path) -> None:
+    rbac = manifests / "rbac.yaml"
     patching = [
         rule
         for rule in (*rules_of(rbac, "ClusterRole"), *rules_of(rbac, "Role", "kube-node-lease"))
@@ -235,19 +241,17 @@ def test_no_node_but_the_virtual_ones_is_changed(project: Path) -> None:
         assert rule["resourceNames"] == VIRTUAL_NODES
 
 
-def test_no_secret_of_anybody_elses(project: Path) -> None:
-    rbac = project / "deploy" / "rbac.yaml"
+def test_no_secret_of_anybody_elses(manifests: Path) -> None:
+    rbac = manifests / "rbac.yaml"
     everywhere = {resource for rule in rules_of(rbac, "ClusterRole") for resource in rule["resources"]}
     assert not everywhere & {"secrets", "configmaps", "serviceaccounts", "serviceaccounts/token", "*"}
     for rule in rules_of(rbac, "Role", "kube-system"):
         assert rule["resourceNames"] == ["extension-apiserver-authentication"]
 
 
-def test_nobody_but_the_virtual_nodes_is_impersonated(project: Path) -> None:
+def test_nobody_but_the_virtual_nodes_is_impersonated(manifests: Path) -> None:
     found = [
-        rule
-        for rule in rules_of(project / "deploy" / "rbac.yaml", "ClusterRole")
-        if "impersonate" in rule["verbs"]
+        rule for rule in rules_of(manifests / "rbac.yaml", "ClusterRole") if "impersonate" in rule["verbs"]
     ]
     assert len(found) == 2
     for rule in found:
@@ -257,13 +261,12 @@ def test_nobody_but_the_virtual_nodes_is_impersonated(project: Path) -> None:
         )
 
 
-def test_without_impersonation_every_passed_request_is_allowed(project: Path) -> None:
-    deploy = project / "deploy"
+def test_without_impersonation_every_passed_request_is_allowed(manifests: Path) -> None:
     allowed = {
         (group, resource, verb)
         for rule in (
-            *rules_of(deploy / "rbac.yaml", "ClusterRole"),
-            *rules_of(deploy / "rbac-fallback.yaml", "ClusterRole"),
+            *rules_of(manifests / "rbac.yaml", "ClusterRole"),
+            *rules_of(manifests / "rbac-fallback.yaml", "ClusterRole"),
         )
         for group in rule["apiGroups"]
         for resource in rule["resources"]
@@ -274,7 +277,7 @@ def test_without_impersonation_every_passed_request_is_allowed(project: Path) ->
     assert passed <= allowed, "missing in rbac-fallback.yaml"
     needed_only_then = {
         (group, resource, verb)
-        for rule in rules_of(deploy / "rbac-fallback.yaml", "ClusterRole")
+        for rule in rules_of(manifests / "rbac-fallback.yaml", "ClusterRole")
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -292,12 +295,12 @@ def as_permission(method: str, path: str) -> tuple[str, str, str]:
     return group, resource, _VERBS[method]
 
 
-def test_the_configuration_that_comes_with_it_is_good(project: Path) -> None:
-    settings, warnings = config.load(project / "deploy" / "provider.yaml", {})
+def test_the_configuration_that_comes_with_it_is_good(manifests: Path) -> None:
+    settings, warnings = config.load(manifests / "provider.yaml", {})
     assert not warnings
     named = {
         name
-        for rule in rules_of(project / "deploy" / "rbac.yaml", "ClusterRole")
+        for rule in rules_of(manifests / "rbac.yaml", "ClusterRole")
         if rule["resources"] == ["users"]
         for name in rule["resourceNames"]
     }
@@ -305,28 +308,10 @@ def test_the_configuration_that_comes_with_it_is_good(project: Path) -> None:
     assert named == {f"system:node:{node}" for node in VIRTUAL_NODES}
 
 
-def test_the_chart_has_the_same_permissions(project: Path) -> None:
-    for name in ("rbac.yaml", "rbac-fallback.yaml"):
-        assert (project / "charts" / "kip" / "files" / name).read_text() == (
-            project / "deploy" / name
-        ).read_text()
-
-
-def test_the_chart_runs_the_same_container_as_the_manifests(project: Path) -> None:
-    template = (project / "charts" / "kip" / "templates" / "deployment.yaml").read_text()
-    plain = re.sub(r"\{\{.*?\}\}", "0", template)
-    (ours,) = yaml.safe_load((project / "deploy" / "deployment.yaml").read_text())["spec"]["template"][
-        "spec"
-    ]["containers"]
-    (theirs,) = yaml.safe_load(plain)["spec"]["template"]["spec"]["containers"]
-    for key in ("args", "env", "ports", "livenessProbe", "securityContext", "volumeMounts"):
-        assert ours[key] == theirs[key], key
-
-
-def test_a_namespace_of_ones_own_can_be_filled_in(project: Path) -> None:
+def test_a_namespace_of_ones_own_can_be_filled_in(manifests: Path) -> None:
     """deploy.sh and the chart replace whole lines `namespace: kip`; no object may say it in another way."""
-    for name in ("rbac.yaml", "rbac-fallback.yaml", "serviceaccount.yaml", "deployment.yaml"):
-        text = (project / "deploy" / name).read_text()
+    for path in sorted(manifests.parent.glob("*/*.yaml")):
+        name, text = path.name, path.read_text()
         said = len(re.findall(r"namespace: *[\"']?kip\b", text))
         assert said == len(re.findall(r"^ *namespace: kip$", text, re.MULTILINE)), name
         assert text.endswith("\n"), name

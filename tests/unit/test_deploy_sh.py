@@ -22,7 +22,7 @@ VARIABLES = {
     "KIP_SERVICE_ACCOUNT_ROLE_ARN": "arn:aws:iam::012345678910:role/kip",
 }
 # `kubectl kustomize DIR` prints the installation; of that, provider.yaml is what these tests look at.
-KUBECTL = 'cat "$2/../deploy/provider.yaml"'
+KUBECTL = 'cat "$2/provider.yaml"'
 ASKED = "eks describe-cluster --name shop --region us-west-2"
 
 Deploy = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,7 +39,7 @@ def programs(tmp_path: Path) -> Callable[..., None]:
         path.chmod(0o755)
 
     put("kubectl", KUBECTL)
-    for name in ("bash", "cat", "cp", "dirname", "env", "mkdir", "mktemp", "rm", "sed"):
+    for name in ("bash", "cat", "cp", "dirname", "env", "envsubst", "mkdir", "mktemp", "rm", "sed"):
         found = next(Path(place, name) for place in os.defpath.split(":") if Path(place, name).exists())
         (tmp_path / "bin" / name).symlink_to(found)
     return put
@@ -67,7 +67,7 @@ def provider(deploy: Deploy, tmp_path: Path) -> Callable[..., tuple[Settings, st
     """The configuration that comes of these variables, and what was said about it."""
 
     def made(**variables: str) -> tuple[Settings, str]:
-        done = deploy("--print", **VARIABLES, **variables)
+        done = deploy("--dry-run", **VARIABLES, **variables)
         assert done.returncode == 0, done.stderr
         file = tmp_path / "provider.yaml"
         file.write_text(done.stdout)
@@ -142,16 +142,44 @@ def test_that_it_is_not_found_is_said_in_one_line_and_nothing_fails(
     ],
 )
 def test_a_wrong_value_is_refused(deploy: Deploy, name: str, value: str, expected: str) -> None:
-    refused = deploy("--print", **VARIABLES, **{name: value})
+    refused = deploy("--dry-run", **VARIABLES, **{name: value})
     assert refused.returncode == 1
     assert refused.stderr == f"deploy.sh: {name}={value}: expected something like {expected}\n"
     assert not refused.stdout
 
 
+def test_all_that_is_wrong_is_said_at_once(deploy: Deploy, tmp_path: Path) -> None:
+    for program in ("kubectl", "envsubst"):
+        (tmp_path / "bin" / program).unlink()
+    refused = deploy("--dry-run", USE_REGION="west", NAMESPACE="Kip", VPC_ID="default")
+    assert refused.returncode == 1
+    said = refused.stderr.splitlines()
+    wrong = (
+        "CLUSTER_NAME",
+        "USE_REGION",
+        "KIP_SERVICE_ACCOUNT_ROLE_ARN",
+        "NAMESPACE",
+        "VPC_ID",
+        "kubectl",
+        "envsubst",
+    )
+    assert [line.split()[1].partition("=")[0] for line in said] == [*wrong]
+
+
+def test_it_is_also_where_the_guide_has_always_called_it(project: Path) -> None:
+    assert (project / "kustomize" / "deploy.sh").samefile(project / "deploy" / "deploy.sh")
+
+
+def test_how_pods_are_treated_is_a_question_of_uninstalling(deploy: Deploy) -> None:
+    refused = deploy("--drain", **VARIABLES)
+    assert refused.returncode == 1
+    assert refused.stderr == "deploy.sh: --drain and --kill are for --uninstall\n"
+
+
 def test_help_names_every_variable_and_needs_none(deploy: Deploy, project: Path) -> None:
     helped = deploy("--help")
     assert helped.returncode == 0, helped.stderr
-    assert helped.stdout.startswith("Usage: deploy/deploy.sh [--print]\n")
+    assert helped.stdout.startswith("Usage: deploy/deploy.sh [--dry-run]\n")
     script = (project / "deploy" / "deploy.sh").read_text()
     taken = set(re.findall(r"^expect(?:_if_set)? ([A-Z_]+)", script, re.MULTILINE))
     assert {"CLUSTER_NAME", "SUBNET_IDS", "CLUSTER_SECURITY_GROUP"} <= taken
@@ -163,4 +191,7 @@ def test_help_names_every_variable_and_needs_none(deploy: Deploy, project: Path)
 def test_an_argument_that_there_is_not_installs_nothing(deploy: Deploy) -> None:
     refused = deploy("--prnt", **VARIABLES)
     assert refused.returncode == 1
-    assert refused.stderr == "deploy.sh: unknown argument --prnt; expected --print, --help or none\n"
+    assert (
+        refused.stderr
+        == "deploy.sh: unknown argument --prnt; expected --dry-run, --uninstall, --help or none\n"
+    )

@@ -91,7 +91,7 @@ def test_what_the_search_finds(text: str, pattern: re.Pattern[str]) -> None:
 
 
 def test_the_chart_installs_the_same_cell_as_the_manifests(project: Path) -> None:
-    chart = project / "charts" / "kip" / "crds" / "cells.yaml"
+    chart = project / "charts" / "kip" / "files" / "cells.yaml"
     assert chart.read_text() == (project / "crds" / "cells.yaml").read_text()
 
 

@@ -7,7 +7,10 @@
     "region" (required "region: the AWS region of the cells" .Values.region)
     "vpcID" .Values.vpcID
     "subnetID" .Values.subnetIDs))
-  "cells" (dict "extraSecurityGroups" list)
+  "cells" (dict
+    "defaultIAMPermissions" .Values.instanceProfile
+    "imageCache" (dict "endpoint" .Values.imageCache.endpoint)
+    "extraSecurityGroups" list)
   "kubelet" (dict
     "nodeNamePrefix" "kip-provider"
     "nodes" (int .Values.nodes)

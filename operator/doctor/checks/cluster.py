@@ -107,7 +107,7 @@ def _lacking(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str) -> I
 
 
 def rbac(facts: Facts) -> Iterator[Finding]:
-    """What deploy/rbac.yaml gives, for the configured namespace and nodes."""
+    """What deploy/kustomize/base/rbac.yaml gives, for the configured namespace and nodes."""
     access = facts.access
     if isinstance(access, Unanswered):
         yield not_known(facts, _RBAC, access)
@@ -148,11 +148,13 @@ def _told(missing: list[Permission]) -> str:
 
 
 def _apply_rbac(facts: Facts) -> Remedy:
-    fallback = " deploy/rbac-fallback.yaml" if not facts.settings.cluster.impersonate_node else ""
+    fallback = (
+        " deploy/kustomize/base/rbac-fallback.yaml" if not facts.settings.cluster.impersonate_node else ""
+    )
     return Remedy(
-        text=f"apply deploy/rbac.yaml{fallback and ' and' + fallback} for the namespace "
+        text=f"apply deploy/kustomize/base/rbac.yaml{fallback and ' and' + fallback} for the namespace "
         f"{facts.settings.cluster.namespace}; deploy.sh and the chart do",
-        command=f"kubectl apply -f deploy/rbac.yaml{fallback and ' -f' + fallback}",
+        command=f"kubectl apply -f deploy/kustomize/base/rbac.yaml{fallback and ' -f' + fallback}",
     )
 
 

@@ -220,6 +220,7 @@ def _add_binaries(usr: Path, binaries: Mapping[str, Path]) -> None:
     places = dict.fromkeys(_WRAPPED, library) | dict.fromkeys(_MOUNT_HELPERS, usr / "sbin")
     for name in _BINARIES:
         _link_or_copy(binaries[name].resolve(), places.get(name, usr / "bin") / name)
+    (usr / "sbin/mount.nfs").symlink_to("mount.nfs4")  # a kubelet mounts by the shorter name
     package = library / "lib/kip/local/room"
     package.mkdir(parents=True)
     for module in (cloudinit, userdata):

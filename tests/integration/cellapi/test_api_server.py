@@ -28,11 +28,11 @@ from kip.model.clock import SystemClock
 
 pytestmark = pytest.mark.integration
 
-NODE = "kip-provider-2"  # one that deploy/rbac.yaml lets the operator act as
+NODE = "kip-provider-2"  # one that deploy/kustomize/base/rbac.yaml lets the operator act as
 TOKEN = "root-only-token-of-the-cell"
 MINE = {"fieldSelector": f"spec.nodeName={NODE}"}
 CLOCK = SystemClock()
-DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy" / "kustomize" / "base"
 Connect = Callable[[Path], Any]
 
 

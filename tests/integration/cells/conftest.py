@@ -1,4 +1,4 @@
-"""The operator's parts over a real API server, with the rights that deploy/rbac.yaml gives."""
+"""The operator's parts over a real API server, with the rights that deploy/kustomize/base/rbac.yaml gives."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kip.model.cell import Cell, CloudRoutes, Intent
 
@@ -44,7 +45,7 @@ VARIABLES = {
 
 
 def test_what_deploy_sh_prints_is_accepted(project: Path, programs: Path, kubectl: Kubectl) -> None:
-    printed = deploy_sh(project, programs, "--print", **VARIABLES)
+    printed = deploy_sh(project, programs, "--dry-run", **VARIABLES)
     assert printed.returncode == 0, printed.stderr
     answer = kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=printed.stdout)
     assert answer.returncode == 0, answer.stderr
@@ -59,7 +60,7 @@ def test_deploy_sh_takes_the_documented_variables(project: Path, programs: Path)
     printed = deploy_sh(
         project,
         programs,
-        "--print",
+        "--dry-run",
         **VARIABLES,
         NAMESPACE="elotl-kip",
         IMAGE_REGISTRY="registry.example.com/team",
@@ -71,13 +72,19 @@ def test_deploy_sh_takes_the_documented_variables(project: Path, programs: Path)
     )
     assert printed.returncode == 0, printed.stderr
     assert "image: registry.example.com/team/kip:1.2" in printed.stdout
-    assert "defaultIAMPermissions: arn:aws:iam::012345678910:instance-profile/kip-cell" in printed.stdout
-    assert "extraSecurityGroups: [sg-0123abcd]" in printed.stdout
-    assert "subnetID: [subnet-1, subnet-2]" in printed.stdout
+    [configured] = [o for o in yaml.safe_load_all(printed.stdout) if o["kind"] == "ConfigMap"]
+    provider = yaml.safe_load(configured["data"]["provider.yaml"])
+    assert provider["cells"] == {
+        "defaultIAMPermissions": "arn:aws:iam::012345678910:instance-profile/kip-cell",
+        "extraSecurityGroups": ["sg-0123abcd"],
+        "imageCache": {"endpoint": "fs-1.efs.us-west-2.amazonaws.com:/"},
+    }
+    assert provider["cloud"]["aws"]["subnetID"] == ["subnet-1", "subnet-2"]
     assert "role-arn: arn:aws:iam::012345678910:role/kip" in printed.stdout
     assert "namespace: kip\n" not in printed.stdout
     assert "namespace: kube-node-lease\n" in printed.stdout
-    assert "imageCache: {endpoint: fs-1.efs.us-west-2.amazonaws.com:/}" in printed.stdout
+    assert "server: fs-1.efs.us-west-2.amazonaws.com\n" in printed.stdout
+    assert not printed.stderr
 
 
 @pytest.mark.parametrize(
@@ -94,7 +101,7 @@ def test_deploy_sh_takes_the_documented_variables(project: Path, programs: Path)
 def test_deploy_sh_says_which_variable_is_wrong(
     project: Path, programs: Path, name: str, value: str, words: str
 ) -> None:
-    refused = deploy_sh(project, programs, "--print", **{**VARIABLES, name: value})
+    refused = deploy_sh(project, programs, "--dry-run", **{**VARIABLES, name: value})
     assert refused.returncode == 1
     assert words in refused.stderr
     assert not refused.stdout

@@ -87,7 +87,7 @@ async def test_somebody_without_rights_is_told_their_own(control_plane: Any, adm
     ((_, status, text, mend),) = [line for line in found if line[0] == "rbac"]
     assert status == "failure"
     assert text.startswith("RBAC: a-nobody lacks ")
-    assert "kubectl apply -f deploy/rbac.yaml" in mend
+    assert "kubectl apply -f deploy/kustomize/base/rbac.yaml" in mend
     # What may not be looked at is not known.
     assert {line[1] for line in found if line[0] == "virtual-nodes"} == {"unknown"}
 

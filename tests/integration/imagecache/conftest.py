@@ -1,4 +1,4 @@
-"""`kip image-cache run` as a process, with the rights of deploy/rbac.yaml, beside a registry and a real API server."""
+"""`kip image-cache run` as a process, with the rights of deploy/kustomize/base, beside a registry and a real API server."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from kip.model.clock import SystemClock
 
 pytestmark = pytest.mark.integration
 
-NODE = "kip-provider-3"  # one that deploy/rbac.yaml lets the operator act as
+NODE = "kip-provider-3"  # one that deploy/kustomize/base/rbac.yaml lets the operator act as
 CLOCK = SystemClock()
 POD_LOG = b"".join(b"2026-01-01T00:00:0%d.000000000Z line %d\n" % (i, i) for i in range(5))
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -215,7 +215,7 @@ def admin(control_plane: Any) -> Kubectl:
 
 @pytest.fixture
 async def client(control_plane: Any) -> AsyncIterator[ApiClient]:
-    """With the permissions of deploy/rbac.yaml and no others."""
+    """With the permissions of deploy/kustomize/base/rbac.yaml and no others."""
     made = await ApiClient.connect(control_plane.world.operator_kubeconfig)
     yield made
     await made.close()

@@ -71,7 +71,7 @@ def test_what_was_killed_comes_back_with_what_it_kept(name: str) -> None:
     kept = Api(world).read(MARK)
     assert kept
     assert kept["data"] == {"a": "b"}
-    started = {*before, "cluster", *(["network"] if world.rooted else [])}
+    started = {*before, "access", "cluster", *(["network"] if world.rooted else [])}
     missing = {part.name: part.missing for part in lifecycle.status(world) if part.started}
     assert missing == dict.fromkeys(started)
 

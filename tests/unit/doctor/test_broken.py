@@ -108,7 +108,7 @@ BROKEN: dict[str, tuple[Facts, str, str, str, str]] = {
     ),
     "no permission in the cluster at all": (
         healthy(**lacking(*(Permission("", f"thing{n}", "get") for n in range(90)))),
-        "rbac", "failure", "lacks 90 of 90 permissions", "kubectl apply -f deploy/rbac.yaml",
+        "rbac", "failure", "lacks 90 of 90 permissions", "kubectl apply -f deploy/kustomize/base/rbac.yaml",
     ),
     "a cluster without kube-dns": (
         healthy(dns=Unanswered("refused", "the cluster's DNS is not the Service kube-system/kube-dns")),

@@ -9,7 +9,7 @@ from kip.local.world import WorldError
 
 
 def test_types_and_permissions_are_read_and_nothing_else(tmp_path: Path) -> None:
-    crds, deploy = tmp_path / "crds", tmp_path / "deploy"
+    crds, deploy = tmp_path / "crds", tmp_path / "base"
     crds.mkdir(), deploy.mkdir()
     manifest = "apiVersion: v1\nkind: {0}\nmetadata: {{name: {0}}}\n"
     (crds / "cells.yaml").write_text(manifest.format("A") + "---\n" + manifest.format("B"))

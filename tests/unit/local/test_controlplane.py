@@ -42,6 +42,15 @@ def test_without_root_it_is_on_the_loopback_and_needs_no_network(tmp_path: Path)
     assert "network" not in part.needs
 
 
+def test_requests_are_noted_where_a_policy_says_which(tmp_path: Path) -> None:
+    made = world(tmp_path)
+    assert not [flag for flag in flags(ApiServer(made)) if flag.startswith("audit")]
+    made.audit_policy.write_text("{}")
+    found = flags(ApiServer(made))
+    assert found["audit-policy-file"] == str(made.audit_policy)
+    assert found["audit-log-path"] == str(made.audit_log)
+
+
 def test_the_controller_manager_signs_what_the_api_server_trusts(tmp_path: Path) -> None:
     manager, server = flags(ControllerManager(world(tmp_path))), flags(ApiServer(world(tmp_path)))
     assert manager["cluster-signing-cert-file"] == server["kubelet-certificate-authority"]
