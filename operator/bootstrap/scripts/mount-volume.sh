@@ -22,9 +22,10 @@ END
 until mountpoint -q $directory || timeout -k 5 30 mount -t nfs4 -o "$VOLUME_OPTIONS" "$VOLUME" $directory; do
     sleep 1
 done
-# Kernels since 5.4 read 128 KiB ahead on NFS, which at a millisecond for each round trip is 128 MiB/s. A layer's file is
-# read at random places, so more than a read's size (rsize) would be paid for and not used.
-echo 1024 >"/sys/class/bdi/$(mountpoint -d $directory)/read_ahead_kb" || true
+# Kernels since 5.4 read 128 KiB ahead on NFS, AWS recommends 15 MB. A layer's file is read at random places, and what is read
+# of EFS is paid for. Of a layer at a distance of 1 ms (128, 512, 1024, 4096 KiB): all of its 81 MB take 0.9, 0.4, 0.4, 0.3 s;
+# 200 scattered small files cost 4.4, 9.2, 9.2, 8.8 MB, the beginnings of large ones 23, 24, 26, 31 MB.
+echo 512 >"/sys/class/bdi/$(mountpoint -d $directory)/read_ahead_kb" || true
 if [ -x /var/lib/kip/layers ]; then
     exec /var/lib/kip/layers
 fi

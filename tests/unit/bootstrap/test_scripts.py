@@ -140,5 +140,5 @@ def test_the_volume_is_mounted_however_often_that_fails_and_then_its_layers(
     text = text.replace("/sys/class/bdi", str(tmp_path)).replace("/var/lib/kip", str(tmp_path))
     subprocess.run(["bash", "-c", NFS.format(root=tmp_path) + text], check=True, timeout=10)
     assert (tmp_path / "mounts").read_text() == f"-t nfs4 -o ro,hard fs-1.efs:/x {tmp_path}/v\n" * 3
-    assert (tmp_path / "0:51/read_ahead_kb").read_text() == "1024\n"
+    assert (tmp_path / "0:51/read_ahead_kb").read_text() == "512\n"
     assert (tmp_path / "layers-mounted").exists() == again
