@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from tests.bench import computing, conversion, crowd, footprint, launches, machine, report, starts
+from tests.bench import computing, conversion, crowd, footprint, images, launches, machine, report, starts
 from tests.bench.lab import Lab, NothingSeen, lab
 from tests.bench.report import Results
 
@@ -73,6 +73,8 @@ async def _measure(
         await look(burst)
         await world.delete(*world.pods)
         await look(0)
+        _tell("starts with images of 1 GB, pulled and cached")
+        of_images = await images.measure(world)
         _tell(f"launches: {crowded} at once")
         many = await crowd.measure(world, pods=crowded)
     after = await machine.busy_processors()
@@ -89,6 +91,7 @@ async def _measure(
         selection=selection,
         rules=rules,
         conversions=conversions,
+        images=of_images,
     )
 
 

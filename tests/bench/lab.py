@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -72,6 +72,8 @@ class Lab:
         self._aws = world.url("aws")
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self.pods: dict[str, Sighting] = {}
+        self.images: dict[str, tuple[str, Sequence[str]]] = {}
+        """Image and command of pods that shall have others than `IMAGE`, by the pod's name."""
 
     @staticmethod
     def now() -> float:
@@ -84,7 +86,7 @@ class Lab:
         """Creates a pod that asks for what fits the smallest types; returns when the request was sent (epoch)."""
         async with self._slots:
             sent = time.time()
-            await self._client.create(PODS, pod(name))
+            await self._client.create(PODS, pod(name, *self.images.get(name, ())))
         return sent
 
     async def delete(self, *names: str) -> None:
@@ -254,8 +256,8 @@ async def _namespace(made: Lab, client: ApiClient) -> None:
     await made.until(missing, "the node to be Ready")
 
 
-def pod(name: str) -> dict[str, Any]:
-    """A pod for the virtual node, whose image is on every cell, Ready as soon as it runs."""
+def pod(name: str, image: str = IMAGE, command: Sequence[str] = ()) -> dict[str, Any]:
+    """A pod for the virtual node, whose usual image is on every cell, Ready as soon as it runs."""
     return {
         "metadata": {"name": name},
         "spec": {
@@ -264,7 +266,8 @@ def pod(name: str) -> dict[str, Any]:
             "containers": [
                 {
                     "name": "web",
-                    "image": IMAGE,
+                    "image": image,
+                    **({"command": [*command]} if command else {}),
                     "resources": {"requests": {"cpu": "250m", "memory": "128Mi"}},
                 }
             ],
