@@ -318,6 +318,8 @@ class NodeServing:
         """Why this process cannot serve its node well just now; None if it can."""
         if self._keeper.last_error is not None:
             return f"the API server does not take the node's heartbeat: {self._keeper.last_error}"
+        if self._watches.trouble is not None:
+            return f"the watches of pods, cells and the node end by themselves: {self._watches.trouble}"
         return None if self._pods.synced else "the first lists are under way"
 
     def _loops(self) -> Mapping[str, Coroutine[Any, Any, Any]]:

@@ -21,6 +21,8 @@ from kip.handlers import registry
 log = structlog.get_logger(__name__)
 
 _RESTART_S = 1.0
+# Watches that have lasted for so long work.
+_SOUND_S = 10.0
 _STOP_S = 1.0
 
 
@@ -42,6 +44,8 @@ class Watches:
         self._on_restart = on_restart
         self._stop = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.trouble: str | None = None
+        """Why the watches ended lately; None once they have lasted for a while."""
 
     async def run(self) -> None:
         """Watch until cancelled; a kopf that ends by itself is started again."""
@@ -52,6 +56,9 @@ class Watches:
             thread = threading.Thread(target=self._in_thread, args=(ended,), name="kopf", daemon=True)
             thread.start()
             try:
+                await asyncio.wait((ended,), timeout=_SOUND_S)
+                if not ended.done():
+                    self.trouble = None
                 error = await asyncio.shield(ended)
             except asyncio.CancelledError:
                 # What it still sees is not passed on any more; whoever lets go of a node cannot wait for it long.
@@ -59,6 +66,7 @@ class Watches:
                 await asyncio.wait((ended,), timeout=_STOP_S)
                 raise
             log.error("watches ended by themselves; starting them again", error=repr(error))
+            self.trouble = repr(error)
             self._on_restart()
             await asyncio.sleep(_RESTART_S)
 

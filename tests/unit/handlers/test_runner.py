@@ -106,6 +106,24 @@ async def test_an_error_that_ends_kopf_is_followed_by_a_new_one_at_once(watches)
     await until(lambda: fake.ended == 2)
 
 
+async def test_watches_that_end_again_and_again_are_told_of_until_they_last(watches, monkeypatch):
+    monkeypatch.setattr(runner, "_SOUND_S", 0.1)
+    sound = threading.Event()
+
+    async def script(fake, memo, waiting):
+        if not sound.is_set():
+            raise RuntimeError("no user for this uid")
+        await waiting
+
+    made, fake, _, _ = watches(script)
+    task = asyncio.create_task(made.run())
+    await until(lambda: fake.runs >= 3)
+    assert "no user for this uid" in made.trouble
+    sound.set()
+    await until(lambda: made.trouble is None)
+    await stopped(task)
+
+
 async def test_stopping_does_not_wait_for_a_kopf_that_hangs(watches):
     release = threading.Event()
 
