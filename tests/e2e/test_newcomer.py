@@ -26,7 +26,7 @@ def environment(
 ) -> Iterator[dict[str, str]]:
     """The documents speak of the usual world; this makes that one of this test's own, and takes it down."""
     monkeypatch.setenv("KIP_LOCAL_STATE", str(tmp_path / "states"))
-    monkeypatch.setenv("KIP_LOCAL_NAME", reserved("kipnewcomer"))
+    monkeypatch.setenv("KIP_LOCAL_NAME", reserved("kipdocs"))
     # This interpreter's `kip`, and the code of this checkout.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(project / "src"))
