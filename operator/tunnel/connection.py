@@ -151,8 +151,10 @@ class Tunnel:
         try:
             async with asyncio.timeout(timeout_s):
                 process = await self._connection.create_process(command, encoding=None)
-                process.stdin.write(input)
-                process.stdin.write_eof()
+                # A command that reads nothing may have ended by now.
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write(input)
+                    process.stdin.write_eof()
                 output, errors = await asyncio.gather(
                     _read(process.stdout, command, most_bytes), _read(process.stderr, command, most_bytes)
                 )

@@ -101,7 +101,8 @@ def cached(world: E2eWorld) -> Iterator[None]:
     """The operator has an image cache for as long as these tests run."""
     before = world.operator.configured
     config = configuration(world.world)
-    config["cells"]["imageCache"] = {"endpoint": ENDPOINT}
+    # Thirty layers of seven images at once take a busy machine longer than the usual three seconds.
+    config["cells"]["imageCache"] = {"endpoint": ENDPOINT, "deadline": "12s"}
     world.operator.configure(config)
     world.operator.remove()
     world.operator.start()

@@ -71,6 +71,19 @@ async def test_a_cell_that_prints_without_end_is_cut_off(tunnel: Tunnel, where: 
     assert await tunnel.run("echo still here") == b"still here\n"
 
 
+async def test_a_command_may_end_before_its_input_does(
+    tunnel: Tunnel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> None:
+        raise BrokenPipeError("Channel not open for sending")
+
+    monkeypatch.setattr(asyncssh.SSHWriter, "write", ended)
+    monkeypatch.setattr(asyncssh.SSHWriter, "write_eof", ended)
+    assert await tunnel.run("echo done") == b"done\n"
+    with pytest.raises(CommandFailed, match="3"):
+        await tunnel.run("exit 3", input=b"x")
+
+
 async def test_a_failing_command_says_how_and_why(tunnel: Tunnel) -> None:
     with pytest.raises(CommandFailed, match=r"exit 3: no such thing") as caught:
         await tunnel.run("echo no such thing >&2; exit 3")
