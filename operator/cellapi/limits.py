@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kip.model.clock import Clock
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -47,34 +45,3 @@ class Limits:
     anonymous_per_s: float = 5.0
     """For what needs no token; its burst is `anonymous_burst`. The kubelet's own rate is not for strangers to use up."""
     anonymous_burst: int = 20
-
-
-class TokenBucket:
-    """Lets `burst` through at once, and `rate` per second in the long run."""
-
-    __slots__ = ("_burst", "_clock", "_filled_at", "_rate", "_tokens")
-
-    def __init__(self, rate_per_s: float, burst: int, clock: Clock) -> None:
-        self._rate = rate_per_s
-        self._burst = float(burst)
-        self._clock = clock
-        self._tokens = self._burst
-        self._filled_at = clock.monotonic()
-
-    def take(self) -> bool:
-        """Take one token; False if there is none."""
-        self._fill()
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-    def charge(self, tokens: int) -> None:
-        """Take so many tokens, also more than there are: what has been done already is paid for later."""
-        self._fill()
-        self._tokens -= tokens
-
-    def _fill(self) -> None:
-        now = self._clock.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
-        self._filled_at = now

@@ -13,7 +13,7 @@ from typing import Any
 
 from kip.cellapi.feed import Feed
 from kip.cellapi.identity import CellIdentity, Token
-from kip.cellapi.limits import Limits, TokenBucket
+from kip.cellapi.limits import Limits
 from kip.cellapi.objects import OwnObject
 from kip.cellapi.ports import Hooks, PodStore
 from kip.cellapi.problem import unavailable
@@ -23,6 +23,7 @@ from kip.cellapi.versions import ResourceVersions, Signal
 from kip.cellapi.volumes import VolumeSecrets
 from kip.model.clock import Clock
 from kip.model.quantity import whole
+from kip.model.tokens import TokenBucket
 from kip.pods.references import Reference, referenced
 from kip.pods.tree import dig
 

@@ -14,6 +14,7 @@ import structlog
 from kip.kube.client import ApiClient
 from kip.kube.errors import KubeError
 from kip.model.clock import Clock, to_rfc3339
+from kip.model.tokens import TokenBucket
 
 log = structlog.get_logger(__name__)
 
@@ -40,27 +41,13 @@ class Limit:
     burst: int
     per_second: float
 
+    def bucket(self, clock: Clock) -> TokenBucket:
+        """What is left of it, all at first."""
+        return TokenBucket(self.per_second, self.burst, clock)
+
 
 # client-go's limit for what one component tells of one object (EventSourceObjectSpamFilter).
 PER_OBJECT = Limit(burst=25, per_second=1 / 300)
-
-
-class _Tokens:
-    """What is left of a limit."""
-
-    def __init__(self, limit: Limit, now: float) -> None:
-        self._limit = limit
-        self._left = float(limit.burst)
-        self._counted_at = now
-
-    def take(self, now: float) -> bool:
-        passed = now - self._counted_at
-        self._left = min(float(self._limit.burst), self._left + passed * self._limit.per_second)
-        self._counted_at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 class EventRecorder:
@@ -74,8 +61,8 @@ class EventRecorder:
     ) -> None:
         """`limit` is for all objects together: for events that may be left out when there are many."""
         self._client = client
-        self._all = _Tokens(limit, clock.monotonic()) if limit is not None else None
-        self._of: OrderedDict[str, _Tokens] = OrderedDict()
+        self._all = limit.bucket(clock) if limit is not None else None
+        self._of: OrderedDict[str, TokenBucket] = OrderedDict()
         self._clock = clock
         self._source = {"component": component, "host": host}
         self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
@@ -157,12 +144,11 @@ class EventRecorder:
         log.warning("event not recorded", reason=event["reason"], object=about["name"], error=why)
 
     def _within_limits(self, uid: str) -> bool:
-        now = self._clock.monotonic()
-        of_object = self._of.setdefault(uid, _Tokens(PER_OBJECT, now))
+        of_object = self._of.setdefault(uid, PER_OBJECT.bucket(self._clock))
         self._of.move_to_end(uid)
         if len(self._of) > _REMEMBERED:
             self._of.popitem(last=False)
-        return of_object.take(now) and (self._all is None or self._all.take(now))
+        return of_object.take() and (self._all is None or self._all.take())
 
     def _just_told(self, uid: str, reason: str, message: str) -> bool:
         key, now = (uid, reason, message), self._clock.monotonic()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from kip.cellapi.limits import TokenBucket
+from kip.model.tokens import TokenBucket
 
 
 class Seconds:
