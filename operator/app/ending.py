@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 
@@ -47,6 +48,20 @@ class Ending:
         timer = threading.Timer(self._patience_s, self._give_up)
         timer.daemon = True
         timer.start()
+
+    async def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do this until it is done or the process is asked to end by SIGTERM or SIGINT. Raises what it raises."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.asked, number)
+        working = asyncio.create_task(work, name=name)
+        stopped = asyncio.create_task(self.wait(), name="until asked to end")
+        await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        working.cancel()
+        try:
+            await working
+        except asyncio.CancelledError:
+            pass
 
     def _give_up(self) -> None:
         sys.stderr.write(f"kip did not end within {self._patience_s:g} s and is cut off; what it was at:\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import socket
 import ssl
 import tempfile
@@ -55,18 +54,8 @@ async def run(settings: Settings, *, kubeconfig: Path | None = None) -> None:
     Raises CannotStart, CannotLetGo, KubeError, CloudError, and kubernetes_asyncio's ConfigException.
     """
     ending = Ending()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.asked, number)
-    work = asyncio.create_task(_run(settings, kubeconfig), name="kip")
-    stopped = asyncio.create_task(ending.wait(), name="until asked to end")
-    await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    work.cancel()
     try:
-        await work
-    except asyncio.CancelledError:
-        pass
+        await ending.run(_run(settings, kubeconfig), "kip")
     except CannotLetGo:
         # What hangs would also keep the event loop from closing.
         ending.within_bounds()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,18 +52,7 @@ async def run(settings: Settings, volume: Path, *, kubeconfig: Path | None = Non
 
     Raises KubeError, OSError and kubernetes_asyncio's ConfigException.
     """
-    ending = Ending()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ending.asked, number)
-    work = asyncio.create_task(_run(settings, volume, kubeconfig), name=COMPONENT)
-    stopped = asyncio.create_task(ending.wait(), name="until asked to end")
-    await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    work.cancel()
-    try:
-        await work
-    except asyncio.CancelledError:
-        pass
+    await Ending().run(_run(settings, volume, kubeconfig), COMPONENT)
 
 
 async def _run(settings: Settings, directory: Path, kubeconfig: Path | None) -> None:
