@@ -21,6 +21,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from kip.model.clock import from_rfc3339, to_rfc3339
+from kip.oci.manifest import digest_of
 
 LAYERS = PurePosixPath("layers")
 IMAGES = PurePosixPath("images")
@@ -71,7 +72,7 @@ def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
     chain: list[str] = []
     for diff_id in map(check_digest, diff_ids):
         whole = f"{chain[-1]} {diff_id}" if chain else diff_id
-        chain.append(_sha256(whole) if chain else diff_id)
+        chain.append(digest_of(whole.encode()) if chain else diff_id)
     return tuple(chain)
 
 
@@ -256,9 +257,9 @@ class Image:
         manifest, config = json.loads(self.manifest), json.loads(self.config)
         named = [(layer["digest"], layer["size"]) for layer in manifest["layers"]]
         claims = (
-            ("manifest", _sha256(self.manifest), digest),
+            ("manifest", digest_of(self.manifest.encode()), digest),
             ("digest", self.digest, digest),
-            ("config", _sha256(self.config), manifest["config"]["digest"]),
+            ("config", digest_of(self.config.encode()), manifest["config"]["digest"]),
             ("layers", [(layer.digest, layer.blob_bytes) for layer in self.layers], named),
             ("diffIDs", [layer.diff_id for layer in self.layers], config["rootfs"]["diff_ids"]),
             *(
@@ -337,7 +338,3 @@ def _hexadecimal(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise FormatError(f"{text!r}: expected 64 hexadecimal digits")
     return text
-
-
-def _sha256(text: str) -> str:
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -263,7 +263,7 @@ def _entry(header: bytes, special: _Special) -> tuple[Entry, int]:
     if kind == _OLD_FILE and entry.name.endswith(b"/"):
         entry.kind = DIRECTORY
     if kind not in (_OLD_FILE, FILE, _GNU_SPARSE, *_WITHOUT_CONTENT):
-        raise NoTar(f"{_shown(entry.name)} is of type {kind!r}, which containerd refuses")
+        raise NoTar(f"{shown(entry.name)} is of type {kind!r}, which containerd refuses")
     _check_values(entry)
     stored = 0 if entry.kind in _WITHOUT_CONTENT else entry.size
     if (version := special.sparse_version()) and entry.kind == FILE:
@@ -281,9 +281,9 @@ def _check_values(entry: Entry) -> None:
         ("minor number", entry.minor, _MINORS),
     ):
         if not 0 <= value < end:
-            raise NoTar(f"{_shown(entry.name)}: {what} {value}; expected 0 to {end - 1}")
+            raise NoTar(f"{shown(entry.name)}: {what} {value}; expected 0 to {end - 1}")
     if b"\0" in entry.name or b"\0" in entry.link:
-        raise NoTar(f"{_shown(entry.name)}: a name with a zero byte in it")
+        raise NoTar(f"{shown(entry.name)}: a name with a zero byte in it")
 
 
 def _name(header: bytes) -> tuple[bytes, bool]:
@@ -322,7 +322,7 @@ def _make_sparse(entry: Entry, records: Mapping[bytes, bytes], version: tuple[by
     if version[0] == b"0":
         numbers = [_decimal(each) for each in records.get(b"GNU.sparse.map", b"").split(b",") if each]
         if len(numbers) % 2:
-            raise NoTar(f"{_shown(entry.name)}: the map of a sparse file is not right")
+            raise NoTar(f"{shown(entry.name)}: the map of a sparse file is not right")
         entry.parts = tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
@@ -335,7 +335,7 @@ def _check_parts(entry: Entry, stored: int) -> None:
     else:
         if at <= entry.size and total == stored:
             return
-    raise NoTar(f"{_shown(entry.name)}: the map of a sparse file does not fit its size")
+    raise NoTar(f"{shown(entry.name)}: the map of a sparse file does not fit its size")
 
 
 def _records(content: bytes) -> dict[bytes, bytes]:
@@ -408,7 +408,8 @@ def _text(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
-def _shown(name: bytes) -> str:
+def shown(name: bytes) -> str:
+    """A name for people, whatever bytes are in it."""
     return name.decode(errors="backslashreplace")
 
 

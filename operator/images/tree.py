@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from kip.images import tar
 from kip.images.errors import LayerRefused
-from kip.images.tar import Entry
+from kip.images.tar import Entry, shown
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
@@ -118,7 +118,7 @@ class Tree:
         """Refuses what Linux would, and what would take too much memory here."""
         length = sum(map(len, parts)) + len(parts) - 1
         if max(map(len, parts)) > _LONGEST_NAME or max(length, len(entry.link)) > _LONGEST_PATH:
-            raise LayerRefused(f"{_shown(entry.name[:_LONGEST_NAME])}…: a name that is too long for Linux")
+            raise LayerRefused(f"{shown(entry.name[:_LONGEST_NAME])}…: a name that is too long for Linux")
         self._bytes += _ENTRY + 2 * length + len(entry.link)
         self._bytes += sum(len(k) + len(v) for k, v in entry.xattrs.items())
         if self._bytes > _MOST:
@@ -180,7 +180,7 @@ class Tree:
         target = self._target(entry.link)
         if target is None:
             raise LayerRefused(
-                f"{_shown(entry.name)} is a hard link to {_shown(entry.link)}, which is no file of this layer"
+                f"{shown(entry.name)} is a hard link to {shown(entry.link)}, which is no file of this layer"
             )
         changed, before = attributes_of(entry, target.kind), target.attributes
         kept = {key: value for key, value in before.xattrs.items() if key != _CAPABILITY}
@@ -208,7 +208,7 @@ class Tree:
             return self._parent[1], self._parent[2]
         resolved = resolve(parts, self._symbolic_link)
         if sum(map(len, resolved)) + len(resolved) > _LONGEST_PATH:
-            raise LayerRefused(f"{_shown(wanted[:_LONGEST_NAME])}…: a path that is too long for Linux")
+            raise LayerRefused(f"{shown(wanted[:_LONGEST_NAME])}…: a path that is too long for Linux")
         directory = self.root
         for depth, part in enumerate(resolved):
             child = directory.children.get(part)
@@ -216,7 +216,7 @@ class Tree:
                 child = directory.children[part] = Directory()
                 self._bytes += _ENTRY + sum(map(len, resolved[: depth + 1]))
             if not isinstance(child, Directory):
-                raise LayerRefused(f"{_shown(b'/'.join(resolved[: depth + 1]))} is a file and a directory")
+                raise LayerRefused(f"{shown(b'/'.join(resolved[: depth + 1]))} is a file and a directory")
             directory = child
         where = b"/".join(resolved)
         self._parent = wanted, where, directory
@@ -249,9 +249,7 @@ def resolve(parts: list[bytes], symbolic_link: Callable[[list[bytes]], bytes | N
     while todo:
         steps += 1
         if steps > _STEPS:
-            raise LayerRefused(
-                f"{_shown(b'/'.join(parts))}: symbolic links lead through {_STEPS} directories"
-            )
+            raise LayerRefused(f"{shown(b'/'.join(parts))}: symbolic links lead through {_STEPS} directories")
         part = todo.pop()
         if part == b"..":
             del found[-1:]
@@ -262,7 +260,7 @@ def resolve(parts: list[bytes], symbolic_link: Callable[[list[bytes]], bytes | N
             continue
         links += 1
         if links > _LINKS:
-            raise LayerRefused(f"{_shown(b'/'.join(parts))}: more than {_LINKS} symbolic links")
+            raise LayerRefused(f"{shown(b'/'.join(parts))}: more than {_LINKS} symbolic links")
         if target.startswith(b"/"):
             found = []
         else:
@@ -282,7 +280,7 @@ def _xattrs(entry: Entry, kind: bytes) -> dict[bytes, bytes]:
     """Those that containerd can set: nothing of trusted.*, nothing that the kernel does not know, user.* on files and
     directories alone."""
     if kind != tar.SYMLINK and (acls := [key for key in _ACLS if key in entry.xattrs]):
-        raise LayerRefused(f"{_shown(entry.name)} has {_shown(acls[0])}, which squashfs cannot keep")
+        raise LayerRefused(f"{shown(entry.name)} has {shown(acls[0])}, which squashfs cannot keep")
     of_user = kind in (tar.FILE, tar.DIRECTORY)
     return {
         key: value
@@ -310,7 +308,7 @@ def _clean_target(name: bytes) -> list[bytes]:
 def _whited_out(base: bytes) -> bytes:
     name = base.removeprefix(WHITEOUT)
     if name in (b"", b".", b".."):
-        raise LayerRefused(f"{_shown(base)} is no name of a whiteout")
+        raise LayerRefused(f"{shown(base)} is no name of a whiteout")
     return name
 
 
@@ -323,7 +321,3 @@ def _has_inodes(node: Directory | Inode | Whiteout) -> bool:
         if isinstance(node, Directory):
             todo += node.children.values()
     return False
-
-
-def _shown(path: bytes) -> str:
-    return path.decode(errors="backslashreplace")

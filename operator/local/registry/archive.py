@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from kip.local.registry import manifests
 from kip.local.registry.errors import RegistryError
+from kip.oci.manifest import digest_of
 from kip.oci.reference import InvalidName, Reference, is_digest, parse
 
 _OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -127,7 +128,7 @@ class Archive:
             },
             sort_keys=True,
         ).encode()
-        return SavedManifest(_digest_of(content), _OCI_MANIFEST, content)
+        return SavedManifest(digest_of(content), _OCI_MANIFEST, content)
 
     def _adopt(self, name: str, media_type: str) -> dict[str, Any]:
         """Makes a file of Docker's format known as a blob."""
@@ -146,8 +147,8 @@ class Archive:
         if not is_digest(digest):
             raise self._error(f"digest {digest!r}: expected sha256: and 64 hexadecimal digits")
         content = self._small(*self.open(digest), digest)
-        if _digest_of(content) != digest:
-            raise self._error(f"manifest {digest} is damaged: its content has digest {_digest_of(content)}")
+        if digest_of(content) != digest:
+            raise self._error(f"manifest {digest} is damaged: its content has digest {digest_of(content)}")
         return SavedManifest(digest, str(descriptor.get("mediaType", _OCI_MANIFEST)), content)
 
     def _parse(self, manifest: SavedManifest) -> dict[str, Any]:
@@ -235,7 +236,3 @@ def _annotated_name(entry: dict[str, Any]) -> str | None:
 def _first_line(error: Exception) -> str:
     # tarfile lists what each decompressor said.
     return str(error).partition("\n")[0].rstrip(":")
-
-
-def _digest_of(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
