@@ -13,8 +13,6 @@ import pytest
 import yaml
 
 from kip import config
-from kip.local import build
-from kip.local.progress import Silent
 
 pytestmark = pytest.mark.integration
 
@@ -46,26 +44,6 @@ VALUES = {
     "image": {"repository": "registry.example.com/team/kip", "tag": "1.2"},
     "imageCache": {"endpoint": "fs-1.efs.us-west-2.amazonaws.com:/"},
 }
-
-
-@pytest.fixture(scope="module")
-def programs() -> Path:
-    return build.ensure(build.KUBERNETES, Silent())
-
-
-@pytest.fixture
-def kubectl(control_plane: Any, programs: Path) -> Kubectl:
-    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [programs / "kubectl", "--kubeconfig", control_plane.kubeconfig, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    return run
 
 
 @pytest.fixture
