@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from kip.commandline import kubeconfig_option
+
 _CONFIG_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -71,11 +73,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--config", "config_file", type=_CONFIG_PATH, required=True, help="The provider.yaml.")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Instead of the pod's service account or $KUBECONFIG.",
-)
+@kubeconfig_option
 def run(config_file: Path, kubeconfig: Path | None) -> None:
     """Serve the virtual node."""
     from kip import config  # noqa: PLC0415 - `kip --help` needs none of this

@@ -25,6 +25,7 @@ from kip.cloud.errors import CloudError
 from kip.cloud.network import Ec2Network
 from kip.cloud.routes import Ec2Routes
 from kip.cloud.sdk import open_ec2
+from kip.commandline import kubeconfig_option
 from kip.config import Settings
 from kip.kube.client import ApiClient
 from kip.kube.errors import KubeError
@@ -41,11 +42,7 @@ INCOMPLETE, REFUSED = 1, 3
     required=True,
     help="The provider.yaml of the installation.",
 )
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Instead of the pod's service account or $KUBECONFIG.",
-)
+@kubeconfig_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(

@@ -19,6 +19,7 @@ from kip import config
 from kip.app import userdata
 from kip.app.whereabouts import here
 from kip.cloud.metadata import Whereabouts
+from kip.commandline import kubeconfig_option
 from kip.config import ConfigError, Settings
 from kip.doctor import text
 from kip.doctor.asking import Asking
@@ -54,11 +55,7 @@ _FAILING: Mapping[FailOn, frozenset[Status]] = {
     type=click.Path(dir_okay=False, path_type=Path),
     help=f"The provider.yaml of the installation; with --in-cluster {MOUNTED} unless given.",
 )
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Instead of the pod's service account or $KUBECONFIG.",
-)
+@kubeconfig_option
 @click.option(
     "--in-cluster",
     is_flag=True,

@@ -14,6 +14,7 @@ import click
 from kubernetes_asyncio.config import ConfigException
 
 from kip import config
+from kip.commandline import kubeconfig_option
 from kip.config import Settings
 from kip.config.types import parse_seconds
 from kip.imagecache import byhand, checking
@@ -38,11 +39,6 @@ _volume = click.option(
     envvar="KIP_IMAGE_CACHE_VOLUME",
     show_envvar=True,
     help="The directory where the volume is mounted.",
-)
-_kubeconfig = click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Instead of the pod's service account or $KUBECONFIG.",
 )
 _force = click.option("--force", is_flag=True, help="Do not ask the cluster what its cells have.")
 _config = click.option("--config", "config_file", type=_PATH, help="A provider.yaml, for mirrors and limits.")
@@ -76,7 +72,7 @@ def image_cache() -> None:
 @image_cache.command()
 @click.option("--config", "config_file", type=_PATH, required=True, help="The provider.yaml.")
 @_volume
-@_kubeconfig
+@kubeconfig_option
 def run(config_file: Path, volume: Path, kubeconfig: Path | None) -> None:
     """Cache what pods use, and keep the volume in bounds."""
     from kip.imagecache import process  # noqa: PLC0415 - the other commands need none of this
@@ -140,7 +136,7 @@ def add(
 @image_cache.command()
 @click.argument("names", metavar="IMAGE...", nargs=-1, required=True)
 @_volume
-@_kubeconfig
+@kubeconfig_option
 @_force
 def remove(*, names: tuple[str, ...], volume: Path, kubeconfig: Path | None, force: bool) -> None:
     """Take images from the volume, by reference or digest.
@@ -161,7 +157,7 @@ def remove(*, names: tuple[str, ...], volume: Path, kubeconfig: Path | None, for
 @click.option(
     "--quick", is_flag=True, help="Do not read the layers' content: only whether all is there, and whole."
 )
-@_kubeconfig
+@kubeconfig_option
 @_force
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def verify(
@@ -195,7 +191,7 @@ def verify(
     help="Leave layers that were needed until so short a time ago: a cell may be about to mount them.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@_kubeconfig
+@kubeconfig_option
 @_force
 def prune(
     *,

@@ -12,6 +12,7 @@ import click
 from kubernetes_asyncio.config import ConfigException
 
 from kip.cells.repository import CELLS_PATH
+from kip.commandline import kubeconfig_option
 from kip.kube.client import connected
 from kip.kube.errors import Forbidden, KubeError, from_reply
 from kip.kube.watch import list_all
@@ -38,11 +39,7 @@ from kip.model.clock import SystemClock
     help="Lines.",
 )
 @click.option("--since", "since_text", help="A duration like 1h30m, or a time like 2006-01-02T15:04:05Z.")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Instead of the pod's service account or $KUBECONFIG.",
-)
+@kubeconfig_option
 def logs(
     *,
     cell: str,

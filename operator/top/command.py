@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from kip.cells.repository import CELLS_PATH
+from kip.commandline import kubeconfig_option
 from kip.kube.client import ApiClient, connected
 from kip.kube.errors import Forbidden, KubeError, NotFound
 from kip.kube.informer import Informer
@@ -49,11 +50,7 @@ class _Options:
     show_default=True,
     help="Seconds between two pictures.",
 )
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Instead of the pod's service account or $KUBECONFIG.",
-)
+@kubeconfig_option
 def top(
     *,
     namespace: str | None,
