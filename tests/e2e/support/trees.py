@@ -49,10 +49,13 @@ def tree(world: E2eWorld, instance: str, chain: Iterable[str]) -> dict[str, Any]
     """Every file of the image with these ChainIDs: what a container that has written nothing sees."""
     top = [*chain][-1]
     key = f"look-{top[7:19]}"
+    # The view is no root of containerd's garbage collection, which may take it away at any time; what is mounted are the
+    # directories of the committed snapshots below it, which are. So the command that makes it has to name them.
     done = world.on_cell(
         instance,
-        f"set -e; mkdir -p /run/look; ctr -n k8s.io snapshots view {key} {top} >/dev/null;"
-        f" $(ctr -n k8s.io snapshots mounts /run/look {key}); python3 -c {shlex.quote(_PROGRAM)} /run/look;"
+        "set -e; mkdir -p /run/look;"
+        f" mounting=$(ctr -n k8s.io snapshots view --target /run/look {key} {top}); $mounting;"
+        f" python3 -c {shlex.quote(_PROGRAM)} /run/look;"
         f" umount /run/look; ctr -n k8s.io snapshots rm {key} || true",
         timeout=120,
     )

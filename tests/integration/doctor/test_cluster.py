@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,18 @@ async def admin(control_plane: Any) -> AsyncIterator[ApiClient]:
 
 
 async def until_served(client: ApiClient) -> None:
-    """Wait until Cells are served, and their schema is published."""
+    """Wait until Cells are served, and their schema is published.
+
+    A definition that has just been changed is not served for a while: the API server answers 429, or 404.
+    """
     clock = SystemClock()
-    await when_available(lambda: client.get(f"/apis/{GROUP}/{VERSION}/cells"), clock, what="cells")
     deadline = clock.monotonic() + 60
-    while (await client.request("GET", f"/openapi/v3/apis/{GROUP}/{VERSION}")).status != 200:
-        assert clock.monotonic() < deadline, "the schema of Cell is not published"
-        await clock.sleep(0.1)
+    for path in (f"/apis/{GROUP}/{VERSION}/cells", f"/openapi/v3/apis/{GROUP}/{VERSION}"):
+        while (
+            reply := await when_available(partial(client.request, "GET", path), clock, what=path)
+        ).status != 200:
+            assert clock.monotonic() < deadline, f"{path} is not served: {reply.status}"
+            await clock.sleep(0.1)
 
 
 async def test_the_operator_finds_all_that_it_needs(control_plane: Any, admin: ApiClient) -> None:
