@@ -19,7 +19,8 @@ from pydantic import Field, ValidationError
 from kip.cloud import catalogue
 from kip.config import source
 from kip.config.problems import ConfigError, KeyPath, Problem, explain
-from kip.config.schema import InstanceTypeName, Section
+from kip.config.schema.instance_types import InstanceTypeName
+from kip.config.schema.section import Section
 from kip.config.types import Flag, parsed, whole_number
 from kip.model import quantity
 from kip.model.instance_type import InstanceType

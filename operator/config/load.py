@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from kip.config import obsolete, source
 from kip.config.obsolete import Where
 from kip.config.problems import ConfigError, ConfigWarning, KeyPath, Problem, explain
-from kip.config.schema import Settings, key_of
+from kip.config.schema.section import key_of
+from kip.config.schema.settings import Settings
 from kip.model.requirements import GPU
 
 # Key -> the environment variables that stand in for it, the first one that is set counts. VKUBELET_POD_IP is

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from kip.config import Settings, load
+from kip.config import Kubelet, Settings, load
 from kip.config.problems import dotted, known_paths
-from kip.config.schema import Kubelet, key_of
+from kip.config.schema.section import key_of
 from kip.model.annotations import ANNOTATIONS
 
 DURATION = "expected a duration like 90s, 5m or 1h30m, at least"

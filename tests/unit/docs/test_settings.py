@@ -12,9 +12,8 @@ import yaml
 from tests.unit.docs.pages import Page, pages
 
 from kip import config
-from kip.config import obsolete
+from kip.config import Settings, obsolete
 from kip.config.report import leaves
-from kip.config.schema import Settings
 
 PATHS = {path for path, _, _ in leaves(Settings())}
 SECTIONS = {path[0] for path in PATHS if len(path) > 1}
