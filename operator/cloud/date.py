@@ -20,7 +20,7 @@ async def date_of(url: str, *, timeout_s: float, verify_tls: bool = True) -> dat
         ):
             return parse(answer.headers.get("Date", ""))
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unreachable(f"no answer from {url}: {error or type(error).__name__}") from error
+        raise Unreachable(f"no answer from {url}: {str(error) or type(error).__name__}") from error
     except ValueError as error:
         raise Unreachable(f"{url} does not say what time it is: {error}") from error
 

@@ -136,7 +136,9 @@ class ApiClient:
             ) as response:
                 return Reply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"{method} {self.server}{path}: {error or type(error).__name__}") from error
+            raise Unavailable(
+                f"{method} {self.server}{path}: {str(error) or type(error).__name__}"
+            ) from error
 
     async def call(
         self,
@@ -194,7 +196,7 @@ class ApiClient:
                     raise from_reply(response.status, await response.read())
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"GET {self.server}{path}: {error or type(error).__name__}") from error
+            raise Unavailable(f"GET {self.server}{path}: {str(error) or type(error).__name__}") from error
 
     async def _headers_for(
         self, accept: str, content_type: str | None, impersonate: Impersonation | None

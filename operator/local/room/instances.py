@@ -123,7 +123,7 @@ class ControlApi:
             async with self._session.request(method, url, timeout=limit, **options) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ControlError(f"{method} {url}: {error or type(error).__name__}") from error
+            raise ControlError(f"{method} {url}: {str(error) or type(error).__name__}") from error
         if answer.status >= 300:
             raise ControlError(f"{method} {url}: {answer.status} {body[:200]!r}")
         return body
