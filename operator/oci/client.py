@@ -18,13 +18,12 @@ from kip.oci.errors import Damaged, Denied, NotAnImage, NotFound, TooMany, Unrea
 from kip.oci.guard import GuardedResolver
 from kip.oci.manifest import Descriptor, Manifest
 from kip.oci.reference import Reference, Repository, is_digest
-from kip.oci.transport import Patience, Target, Transport, read
+from kip.oci.transport import Patience, Target, Transport
 
 Result = TypeVar("Result")
 
 # Of a configuration: containerd's limit for what it reads into memory.
 _LARGEST_CONFIG = 8 << 20
-_CHUNK = 1 << 18
 
 
 class Registries:
@@ -61,7 +60,7 @@ class Registries:
                 "GET", target, credential, accept, attempts=attempts
             ) as answer:
                 told = answer.headers.get("Docker-Content-Digest", "")
-                content = await read(answer, manifests.LARGEST)
+                content = await self._transport.read(answer, manifests.LARGEST)
                 return _checked(
                     reference, Manifest(manifests.digest_of(content), answer.content_type, content), told
                 )
@@ -106,8 +105,10 @@ class Registries:
                     digest.update(chunk)
                     yield chunk
             except Unreachable as error:
-                failures = 1 if received > before else failures + 1
-                if failures >= self._transport.patience.attempts:
+                # Who breaks off after every byte is as slow as who sends them one by one.
+                patience = self._transport.patience
+                failures = 1 if received - before >= patience.least.bytes else failures + 1
+                if failures >= patience.attempts:
                     raise
                 await self._transport.pause(failures - 1, error)
             else:
@@ -121,7 +122,7 @@ class Registries:
     async def _rest(
         self, repository: Repository, descriptor: Descriptor, credentials: Credentials, offset: int
     ) -> AsyncIterator[bytes]:
-        """What comes after `offset`, until the connection ends; raises Unreachable if it breaks off."""
+        """What comes after `offset`, until the connection ends; raises Unreachable if it breaks off or hardly moves."""
 
         async def begin(
             target: Target, credential: Credential | None, attempts: int
@@ -132,16 +133,11 @@ class Registries:
         answer = await self._anywhere(repository, credentials, "blobs", descriptor.digest, begin)
         async with answer:
             skip = offset if answer.status == 200 else _check_range(answer, offset)
-            try:
-                async for chunk in answer.content.iter_chunked(_CHUNK):
-                    skipped = min(skip, len(chunk))
-                    skip -= skipped
-                    if skipped < len(chunk):
-                        yield chunk[skipped:]
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise Unreachable(
-                    f"{repository}: {descriptor.digest} broke off: {error or type(error).__name__}"
-                ) from error
+            async for chunk in self._transport.pieces(answer, f"{repository}: {descriptor.digest}"):
+                skipped = min(skip, len(chunk))
+                skip -= skipped
+                if skipped < len(chunk):
+                    yield chunk[skipped:]
 
     async def _anywhere(
         self,

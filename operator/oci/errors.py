@@ -41,6 +41,12 @@ class Unreachable(RegistryError):
     reason = "RegistryUnreachable"
 
 
+class TooSlow(Unreachable):
+    """It answers, but hardly anything comes: try again later, or use a mirror."""
+
+    reason = "RegistryTooSlow"
+
+
 class NotAnImage(RegistryError):
     """What is there is no image for such a machine: an artifact, an old format, or one for other platforms."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,7 +17,8 @@ from kip.model.clock import Clock
 from kip.oci import guard
 from kip.oci.credentials import Credential
 from kip.oci.endpoints import Endpoint
-from kip.oci.errors import Denied, NotFound, RegistryError, TooMany, Unreachable
+from kip.oci.errors import Denied, NotFound, RegistryError, TooMany, TooSlow, Unreachable
+from kip.oci.pace import Least, Pace
 from kip.oci.reference import Repository
 from kip.oci.tokens import Place, Tokens, challenges_of
 
@@ -26,6 +28,7 @@ _LARGEST_TOKEN = 1 << 20
 # Of an error's body: a registry's own are some hundred bytes.
 _LARGEST_ERROR = 16 << 10
 _LONGEST_WORDS = 300
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +41,12 @@ class Patience:
     longest_wait_s: float = 30.0
     """A registry that wants a longer pause (Retry-After) is given up."""
     connect_s: float = 5.0
+    answer_s: float = 60.0
+    """Until an answer has begun: its status and all headers."""
     silence_s: float = 30.0
     """Between two pieces of an answer."""
+    least: Least = field(default_factory=Least)
+    """Of an answer, once it has begun. Of a blob it also has to come between two connections that break."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,7 @@ class Transport:
             response = await self._send(method, target.url, headers, login)
         if response.status in (200, 206):
             return response
-        raise await _error(response, f"{method} {target.url}")
+        raise await self._error(response, f"{method} {target.url}")
 
     async def _send(
         self, method: str, url: URL, headers: Mapping[str, str], authorization: str
@@ -139,11 +146,12 @@ class Transport:
             own = url.origin() == trusted
             sent = {**headers, **({"Authorization": authorization} if authorization and own else {})}
             try:
-                response = await self._session.request(
-                    method, guard.check(url), headers=sent, allow_redirects=False, timeout=timeout
-                )
+                async with asyncio.timeout(patience.answer_s):
+                    response = await self._session.request(
+                        method, guard.check(url), headers=sent, allow_redirects=False, timeout=timeout
+                    )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise Unreachable(f"{method} {url.origin()}: {error or type(error).__name__}") from error
+                raise Unreachable(f"{method} {url.origin()}: {str(error) or type(error).__name__}") from error
             if response.status not in _REDIRECTS:
                 return response
             location = response.headers.get("Location", "")
@@ -161,35 +169,47 @@ class Transport:
     async def _fetch_token(self, url: URL, authorization: str) -> bytes:
         response = await self._send("GET", url, {"Accept": "application/json"}, authorization)
         if response.status == 200:
-            return await read(response, _LARGEST_TOKEN)
-        error = await _error(response, f"a token from {url.origin()}")
+            return await self.read(response, _LARGEST_TOKEN)
+        error = await self._error(response, f"a token from {url.origin()}")
         if isinstance(error, (TooMany, Unreachable)):
             raise error
         # Whatever else it says, no token is to be had with this login.
         raise Denied(str(error)) from error
 
-
-async def read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The whole body. Raises Unreachable when it breaks off or is longer than `limit` bytes."""
-    body = bytearray()
-    try:
+    async def read(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
+        """The whole body. Raises Unreachable when it breaks off, is too slow, or longer than `limit` bytes."""
+        body = bytearray()
         async with response:
-            async for chunk in response.content.iter_any():
+            async for chunk in self.pieces(response, str(response.url.origin())):
                 body += chunk
                 if len(body) > limit:
                     raise Unreachable(f"{response.url.origin()}: an answer of more than {limit} bytes")
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unreachable(f"{response.url.origin()}: {error or type(error).__name__}") from error
-    return bytes(body)
+        return bytes(body)
+
+    async def pieces(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
+        """The body, as it comes. Raises Unreachable when it breaks off, TooSlow when hardly anything comes."""
+        pace = Pace(self._patience.least)
+        try:
+            asked = self._clock.monotonic()
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                if slow := pace.too_slow(len(chunk), self._clock.monotonic() - asked):
+                    raise TooSlow(f"{what}: too slow: {slow}")
+                yield chunk
+                asked = self._clock.monotonic()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(f"{what} broke off: {str(error) or type(error).__name__}") from error
+
+    async def _error(self, response: aiohttp.ClientResponse, what: str) -> RegistryError:
+        """What an answer without success means."""
+        try:
+            words = _words(await self.read(response, _LARGEST_ERROR))
+        except Unreachable:
+            words = ""
+        return _meaning(response, what, words)
 
 
-async def _error(response: aiohttp.ClientResponse, what: str) -> RegistryError:
-    """What an answer without success means."""
+def _meaning(response: aiohttp.ClientResponse, what: str, words: str) -> RegistryError:
     status = response.status
-    try:
-        words = _words(await read(response, _LARGEST_ERROR))
-    except Unreachable:
-        words = ""
     text = f"{what}: {status} {response.reason or ''}".rstrip() + (f", {words}" if words else "")
     match status:
         case 401 | 403:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
-from tests.doubles.registry import CONFIG, LocalRegistry, as_json
+from tests.doubles.registry import CONFIG, PATIENCE, LocalRegistry, as_json
 
+from kip.model.backoff import Backoff
+from kip.model.clock import SystemClock
 from kip.oci import manifest as manifests
-from kip.oci.client import Registries
+from kip.oci.client import Registries, open_registries
 from kip.oci.credentials import Credential, Keyring
-from kip.oci.errors import Damaged, Denied, NotAnImage, NotFound, RegistryError, TooMany, Unreachable
+from kip.oci.errors import Damaged, Denied, NotAnImage, NotFound, RegistryError, TooMany, TooSlow, Unreachable
 from kip.oci.manifest import Descriptor, digest_of
 from kip.oci.reference import Reference, parse
 
@@ -284,6 +288,92 @@ async def test_a_blob_goes_on_where_the_connection_broke(
     assert await content(client, reference, blob) == whole
     assert ranges[0] == ""
     assert len(ranges) == 3
+
+
+class Hurried(SystemClock):
+    """Time that passes when a test says so, and waits that end at once."""
+
+    def __init__(self) -> None:
+        self.passed_s = 0.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.passed_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+
+
+async def test_a_registry_that_sends_a_byte_now_and_then_is_given_up(
+    serve: Serve, reference: Reference
+) -> None:
+    clock, asked = Hurried(), list[str]()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers.get("Range", ""))
+        begin = int(asked[-1].removeprefix("bytes=").rstrip("-") or 0)
+        response = web.StreamResponse(status=206 if begin else 200)
+        response.content_length = 10_000 - begin
+        response.headers["Content-Range"] = f"bytes {begin}-9999/10000"
+        await response.prepare(request)
+        for _ in range(10_000 - begin):
+            await asyncio.sleep(0.001)  # until the byte before has been taken, and this one is waited for
+            clock.passed_s += 29
+            await response.write(b"x")
+        return response
+
+    patience = replace(PATIENCE, backoff=Backoff(first_s=1, limit_s=8))
+    mirrors = {"*": [await serve(answer)]}
+    async with open_registries(clock, mirrors=mirrors, patience=patience) as client:
+        with pytest.raises(
+            TooSlow, match=r"app: sha256:\w+: too slow: \d+ bytes came in \d+ s; expected at least"
+        ):
+            await content(client, reference, Descriptor(CONFIG, digest_of(b"x" * 10_000), 10_000))
+    assert len(asked) == patience.attempts, "each time from another connection, which may be faster"
+    assert all(each.startswith("bytes=") for each in asked[1:]), "from where it was"
+    assert clock.slept == [1, 2]
+
+
+async def test_a_registry_that_breaks_off_after_every_byte_is_given_up(
+    serve: Serve, client_of: Client, reference: Reference
+) -> None:
+    asked: list[int] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        begin = int(request.headers.get("Range", "").removeprefix("bytes=").rstrip("-") or 0)
+        asked.append(begin)
+        response = web.StreamResponse(status=206 if begin else 200)
+        response.content_length = 10_000 - begin
+        response.headers["Content-Range"] = f"bytes {begin}-9999/10000"
+        await response.prepare(request)
+        await response.write(b"x")
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    client = await client_of(await serve(answer))
+    with pytest.raises(Unreachable, match="broke off"):
+        await content(client, reference, Descriptor(CONFIG, digest_of(b"x" * 10_000), 10_000))
+    assert asked == [0, 1, 2]
+
+
+async def test_an_answer_whose_headers_never_end_is_given_up(client_of: Client, reference: Reference) -> None:
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"X-More: 1\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        patience = replace(PATIENCE, answer_s=0.1, attempts=1)
+        client = await client_of(f"http://127.0.0.1:{port}", patience=patience)
+        with pytest.raises(Unreachable, match="TimeoutError"):
+            await client.resolve(reference)
 
 
 async def test_a_registry_without_ranges_sends_it_all_again(
