@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import yaml
 from tests.doubles.registry import LocalRegistry, local_registry
 from tests.integration.cells.conftest import NODE, Cluster, cluster, eventually
 
+from kip.images import format as layout
 from kip.images.verify import Report, verify
 from kip.images.volume import Volume
 from kip.kube.watch import list_all
@@ -57,6 +59,12 @@ class Running:
             assert time.monotonic() - began < ENDED_S, f"still there: {self.said()}"
             await asyncio.sleep(0.02)
         return int(self.process.returncode)
+
+    async def fetches(self) -> dict[str, int]:
+        """How many images it has seen to, by what became of them; nothing if it does not answer."""
+        _, text = await self.get("/metrics")
+        found = re.findall(r'^kip_image_cache_fetches_total\{result="(\w+)"\} (\S+)', text, re.MULTILINE)
+        return {result: int(float(number)) for result, number in found}
 
     async def get(self, path: str) -> tuple[int, str]:
         """Status and text; 0 if nobody answers."""
@@ -158,9 +166,10 @@ class World:
         """What a look at every byte says."""
         return await verify(self.volume, SystemClock())
 
-    def temporary(self) -> list[Path]:
-        """Files in the making, or left in it."""
-        return list(self.directory.rglob(".tmp-*"))
+    def temporary(self, by: Running | None = None) -> list[Path]:
+        """Files in the making, or left in it; of one controller or of all."""
+        names = f"{layout.TEMPORARY}*-{by.process.pid}-*" if by else f"{layout.TEMPORARY}*"
+        return list(self.directory.rglob(names))
 
     def said(self) -> str:
         return "\n".join(running.said() for running in self.started)

@@ -119,19 +119,33 @@ async def test_an_end_in_the_middle_of_a_conversion_leaves_nothing_half_made(
     assert (report.clean, report.images, report.layers) == (True, 1, 2), report.findings
 
 
-async def test_two_controllers_at_once(world: World) -> None:
+async def test_two_controllers_at_once(world: World, until: Callable[..., Any]) -> None:
     base = large("base")
     images = [f"quay.io/team/app{number}:1" for number in range(4)]
     for image in images:
         world.registry.image(image, base, layer(own=image.encode()))
-    for _ in range(2):
-        world.start(images=images)
+    world.registry.holding = True
+    running = [world.start(images=images) for _ in range(2)]
+
+    def both_convert() -> bool:
+        return all(world.temporary(each) for each in running)
+
+    async def both_have_ended() -> bool:
+        return [sum((await each.fetches()).values()) for each in running] == [len(images)] * 2
+
+    await until("both are in the middle of the same layers", both_convert, timeout_s=60, seen=world.said)
+    world.registry.holding = False
+    world.registry.held.set()
+    # An image is cached when one of them has written it; the other one may be at it still.
+    await until("both have seen to every image", both_have_ended, timeout_s=60, seen=world.said)
+    for each in running:
+        assert set(await each.fetches()) <= {"cached", "present"}, world.said()
     for image in images:
-        await world.cached(image, within_s=60)
+        await world.cached(image)
     report = await world.verified()
     assert (report.clean, report.images, report.layers) == (True, 4, 5), report.findings
-    for running in world.started:
-        assert await running.ended() == 0
+    for each in running:
+        assert await each.ended() == 0, each.said()
     assert world.temporary() == []
 
 
