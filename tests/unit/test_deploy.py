@@ -75,8 +75,8 @@ def actions(policy: Path) -> set[str]:
 
 def calls(project: Path) -> set[str]:
     """Every call of AWS that there is code for, as IAM names it."""
-    source = (project / "operator" / "cloud" / "sdk.py").read_text()
-    made = set(re.findall(r'self\._(?:call|all_pages|paged)\(\s*"(\w+)"', source))
+    sources = [file.read_text() for file in (project / "operator" / "cloud" / "sdk").glob("*.py")]
+    made = set(re.findall(r'self\._(?:call|all_pages|paged)\(\s*"(\w+)"', "\n".join(sources)))
     assert {"RunInstances", "TerminateInstances", "DescribeInstances", "GetProducts"} <= made
     return {NotAuthorized("", action=action).permission for action in made}
 

@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kip.cloud import sdk
 from kip.cloud.base import LaunchRequest
 from kip.cloud.batching import Windows
 from kip.cloud.ec2 import Ec2Compute
 from kip.cloud.errors import NotAuthorized, Unreachable
 from kip.cloud.ratelimit import Rate
-from kip.cloud.sdk import PAGE_SIZE, Ec2Sdk, SdkSettings, Session, filters, open_ec2
+from kip.cloud.sdk import PAGE_SIZE, Ec2Sdk, SdkSettings, Session, filters, open_ec2, session
 
 
 @pytest.fixture(autouse=True)
@@ -216,4 +215,4 @@ async def test_efs_is_where_the_endpoint_stands_for_all_of_aws_and_else_at_its_o
     ],
 )
 def test_times_are_read_in_every_form_that_aws_writes(written: str | int, meant: datetime) -> None:
-    assert sdk._timestamp(written) == meant
+    assert session._timestamp(written) == meant
