@@ -49,7 +49,8 @@ def chosen(cells: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any]
         if (of_pod.items() <= cell["spec"].items() if slash else cell["metadata"]["name"] == wanted)
     ]
     if not found:
-        raise LookupError(f"pod {wanted} has no cell" if slash else f"there is no cell {wanted}")
+        none = f"there is no cell {wanted}; a pod is named with its namespace, as in default/web"
+        raise LookupError(f"pod {wanted} has no cell" if slash else none)
     return max(found, key=lambda cell: str(cell["metadata"]["creationTimestamp"]))
 
 
