@@ -11,7 +11,7 @@ from kip.cloud.errors import CloudError
 from kip.model.cell import Cell
 from kip.model.names import cell_name
 from kip.model.outcome import Outcome, Stop, Wait
-from kip.pods.annotations import without_effect
+from kip.pods.annotations import unknown, without_effect
 
 # The catalogue, prices and permissions change rarely; a pod that cannot be served is looked at again this often.
 _LOOK_AGAIN_S = 60.0
@@ -68,6 +68,8 @@ class Admit:
         self._tools.observe("cell_created", since_created_s(pod, self._tools.clock))
         for sentence in without_effect(pod):
             await report.progress(pod, "AnnotationWithoutEffect", sentence)
+        for sentence in unknown(pod):
+            await report.warning(pod, "UnknownAnnotation", sentence)
         return cell, Stop()
 
     async def _wait_for_repair(self, pod: Pod) -> Outcome:

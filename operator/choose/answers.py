@@ -11,7 +11,7 @@ from kip.model.offer import Offer
 from kip.model.quantity import GIB, QuantityError
 from kip.model.requirements import Requirements
 from kip.pods import eligibility
-from kip.pods.annotations import InvalidAnnotationError
+from kip.pods.annotations import InvalidAnnotationError, unknown, without_effect
 from kip.pods.requirements import Known, requirements
 from kip.selection.candidates import Candidate
 from kip.selection.choose import Choice, Chooser, Constraints, NoFit
@@ -37,6 +37,8 @@ class Answer:
     workload: Workload
     refused: str = ""
     """Why it would get no cell, whatever machines there are."""
+    warnings: tuple[str, ...] = ()
+    """What is not as its author may think, and keeps no cell from it."""
     needs: Requirements | None = None
     """None when the pod says it in a way that cannot be read."""
     outcome: Choice | NoFit | None = None
@@ -66,14 +68,15 @@ class Question:
     def answer(self, workload: Workload) -> Answer:
         """Which machine it would get."""
         refused = self._refusal(workload)
+        warnings = (*without_effect(workload.pod), *unknown(workload.pod))
         try:
             needs = requirements(workload.pod, self.known)
         except (InvalidAnnotationError, QuantityError) as error:
-            return Answer(workload, refused or str(error))
+            return Answer(workload, refused or str(error), warnings)
         outcome = self.chooser.choose(needs, self.constraints)
         rows = self._rows(outcome.offers) if isinstance(outcome, Choice) else ()
         volume = max(needs.volume_bytes, self.default_volume_bytes, _IMAGE_VOLUME_BYTES)
-        return Answer(workload, refused, needs, outcome, rows, -(-volume // GIB))
+        return Answer(workload, refused, warnings, needs, outcome, rows, -(-volume // GIB))
 
     def _refusal(self, workload: Workload) -> str:
         node = "kip"

@@ -18,6 +18,7 @@ def of_answer(answer: Answer, *, explain: bool) -> dict[str, Any]:
         "namespace": workload.namespace or None,
         "pods": workload.count,
         "refused": answer.refused or None,
+        "warnings": list(answer.warnings),
         "needs": None if answer.needs is None else _needs(answer.needs),
         "volumeGiB": answer.volume_gib or None,
         "reason": outcome.reason if isinstance(outcome, NoFit) else None,

@@ -22,6 +22,7 @@ def lines(answer: Answer, *, region: str, zones: Sequence[str], explain: bool) -
     yield f"{workload}{count}: {needs if needs is not None else 'cannot be read'}"
     if answer.refused:
         yield from (f"  would get no cell: {line}" for line in answer.refused.splitlines())
+    yield from (f"  warning: {line}" for line in answer.warnings)
     if needs is None or answer.outcome is None:
         return
     yield f"  {answer.outcome}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,13 @@ __all__ = [
     "Layer",
     "Wishes",
     "healthy_timeout_s",
+    "unknown",
     "wishes",
     "without_effect",
 ]
+
+
+_NAMES = [key.removeprefix(PREFIX) for key in ANNOTATIONS]
 
 
 class InvalidAnnotationError(ValueError):
@@ -111,6 +116,20 @@ def without_effect(pod: Pod) -> tuple[str, ...]:
     return tuple(
         f"annotation {key} has no effect: {why}" for key, why in WITHOUT_EFFECT.items() if key in own
     )
+
+
+def unknown(pod: Pod) -> tuple[str, ...]:
+    """A sentence for each annotation of the pod that begins like Kip's and is none: most likely a slip of the pen.
+
+    The pod is served all the same, as it may be meant for another version of Kip.
+    """
+    keys = sorted(key for key in entries(pod, "metadata", "annotations") if key.startswith(PREFIX))
+    return tuple(f"annotation {key} has no effect: {_meant(key)}" for key in keys if key not in ANNOTATIONS)
+
+
+def _meant(key: str) -> str:
+    near = difflib.get_close_matches(key.removeprefix(PREFIX).lower(), _NAMES, n=1)
+    return f"did you mean {PREFIX}{near[0]}?" if near else f"known are {', '.join(ANNOTATIONS)}"
 
 
 def _find(key: str, pod: Pod, defaults: tuple[Layer, ...]) -> tuple[str, str] | None:

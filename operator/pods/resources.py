@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from kip.model.quantity import parse
+from kip.model.quantity import QuantityError, parse
 from kip.pods.tree import Pod, dig, items
 
 Amounts = dict[str, Decimal]
@@ -95,7 +95,14 @@ def _given(resources: Any) -> Amounts:
 
 
 def _parsed(quantities: Mapping[str, Any] | None) -> Amounts:
-    return {resource: parse(quantity) for resource, quantity in (quantities or {}).items()}
+    return {resource: _amount(resource, quantity) for resource, quantity in (quantities or {}).items()}
+
+
+def _amount(resource: str, quantity: Any) -> Decimal:
+    try:
+        return parse(quantity)
+    except QuantityError as error:
+        raise QuantityError(f"{resource}: {error}") from None
 
 
 def _add(total: Amounts, more: Mapping[str, Decimal]) -> None:

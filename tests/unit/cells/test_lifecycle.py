@@ -586,6 +586,17 @@ async def test_an_annotation_without_effect_is_said_once(world):
     assert told["message"].startswith("annotation pod.elotl.co/image-overlay-rootfs has no effect: ")
 
 
+async def test_an_annotation_that_nobody_knows_is_warned_of(world):
+    world.begin()
+    await world.pod("web", annotations={"pod.elotl.co/lauch-type": "spot"})
+    await world.until("running", lambda: world.serving("web"))
+    [told] = await world.events("UnknownAnnotation")
+    assert (told["type"], told["message"]) == (
+        "Warning",
+        "annotation pod.elotl.co/lauch-type has no effect: did you mean pod.elotl.co/launch-type?",
+    )
+
+
 async def test_a_pod_on_hardware_of_its_own_says_so(world):
     world.begin()
     await world.pod("web", annotations={"pod.elotl.co/launch-type": "dedicated"})

@@ -95,6 +95,21 @@ def test_wrong_annotations_are_said(invoke: Invoke) -> None:
     assert "cheap" in found["workloads"][0]["refused"]
 
 
+def test_an_annotation_that_nobody_knows_is_said(invoke: Invoke) -> None:
+    text = WEB.replace("name: web", "name: web, annotations: {pod.elotl.co/lauch-type: spot}")
+    result = invoke("-f", "-", stdin=text)
+    assert result.exit_code == 0
+    warning = "annotation pod.elotl.co/lauch-type has no effect: did you mean pod.elotl.co/launch-type?"
+    assert f"  warning: {warning}\n  chose " in result.output
+    found = json.loads(invoke("-f", "-", "-o", "json", stdin=text).output)
+    assert found["workloads"][0]["warnings"] == [warning]
+
+
+def test_an_amount_that_is_none_is_told_with_its_resource(invoke: Invoke) -> None:
+    result = invoke("-f", "-", stdin=WEB.replace("1500m", "1x"))
+    assert "would get no cell: cpu: '1x' is not a quantity" in result.output
+
+
 def test_a_daemon_set_gets_no_cell_unless_it_is_allowed(
     invoke: Invoke, write: Callable[[str, str], Path]
 ) -> None:

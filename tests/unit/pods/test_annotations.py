@@ -13,6 +13,7 @@ from kip.pods.annotations import (
     Layer,
     Wishes,
     healthy_timeout_s,
+    unknown,
     wishes,
     without_effect,
 )
@@ -104,6 +105,16 @@ def test_what_has_no_effect_is_accepted_and_told() -> None:
         "of an image over each other",
     )
     assert without_effect(pod(launch_type="spot")) == ()
+
+
+def test_a_name_that_kip_does_not_know_is_told_with_what_may_be_meant() -> None:
+    assert unknown(pod(instance_typ="t3.micro", launch_type="spot")) == (
+        "annotation pod.elotl.co/instance-typ has no effect: did you mean pod.elotl.co/instance-type?",
+    )
+    [sentence] = unknown(pod(colour="red"))
+    assert sentence.startswith("annotation pod.elotl.co/colour has no effect: known are pod.elotl.co/")
+    assert unknown({"metadata": {"annotations": {"example.com/instance-typ": "x"}}}) == ()
+    assert unknown(pod(image_overlay_rootfs="true")) == (), "that one is known to have none"
 
 
 SHOP = Layer("namespace shop", {f"{PREFIX}launch-type": "spot", f"{PREFIX}volume-size": "50Gi"})

@@ -171,7 +171,7 @@ def with_volume(**volume: Any) -> dict[str, Any]:
         (
             pod({"containers": [{"name": "c", "resources": {"requests": {"cpu": "much"}}}]}),
             "Unsupported",
-            "'much' is not a quantity: expected a number with an optional suffix, like 500m, 2, 1.5Gi",
+            "cpu: 'much' is not a quantity: expected a number with an optional suffix, like 500m, 2, 1.5Gi",
         ),
     ],
 )
