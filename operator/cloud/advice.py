@@ -24,7 +24,12 @@ CREDENTIAL_CODES = (
 
 _QUOTA = "request a higher one in Service Quotas, or end other instances"
 _CREDENTIALS = (
-    "Kip's AWS credentials are wrong or have expired: its service account's role, or cloud.aws.accessKeyID"
+    "the AWS credentials are wrong or have expired: Kip's are its service account's role or cloud.aws.accessKeyID; "
+    "of a command outside the cluster they are those of the aws command"
+)
+_NO_CREDENTIALS = (
+    "Kip's are its service account's role or cloud.aws.accessKeyID; a command outside the cluster takes those of the "
+    "aws command (AWS_PROFILE, aws sso login, aws configure)"
 )
 _PROFILE = (
     "the instance profile must exist, and a new one takes a minute to be known: "
@@ -46,7 +51,8 @@ _BY_CODE: Mapping[str, str] = {
     "PendingVerification": "AWS is still verifying the account for this region, which takes minutes, rarely a day",
     "OptInRequired": "not subscribed to by the account: accept the image's terms in AWS Marketplace, or enable the region",
     "Blocked": "AWS has blocked the account: contact AWS Support",
-    **dict.fromkeys(("NoCredentials", *CREDENTIAL_CODES), _CREDENTIALS),
+    "NoCredentials": _NO_CREDENTIALS,
+    **dict.fromkeys(CREDENTIAL_CODES, _CREDENTIALS),
     "RequestExpired": "the clock of Kip's machine is wrong by minutes",
     "InvalidAMIID.NotFound": "the machine image is not there, or not for this account: cells.bootImageSpec",
     "InvalidAMIID.Unavailable": "the machine image cannot be used any more: cells.bootImageSpec",

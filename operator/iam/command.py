@@ -36,6 +36,9 @@ def _addons(context: click.Context, parameter: click.Parameter, value: str) -> t
 
 _CLUSTER = _matching(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,98}[A-Za-z0-9])?", "a cluster's name")
 
+# A name with a dot in it, as every issuer has: `aws eks describe-cluster` prints None where there is none.
+_OIDC = r"(https://|arn:[^\s\"]*:oidc-provider/)?[^\s\"/:.]+(\.[^\s\"/:.]+)+(/[^\s\"]*)?"
+
 _account = click.option(
     "--account",
     callback=_matching(r"\d{12}", "an account's number of 12 digits"),
@@ -111,9 +114,7 @@ def policy(
 @_region
 @click.option(
     "--oidc",
-    callback=_matching(
-        r"(https://|arn:[^\s\"]*:oidc-provider/)?[^\s\"/:]+(/[^\s\"]*)?", "the URL of a provider"
-    ),
+    callback=_matching(_OIDC, "the URL of a provider, like oidc.eks.us-west-2.amazonaws.com/id/AAAABBBB"),
     help="The cluster's OIDC provider, like oidc.eks.us-west-2.amazonaws.com/id/AAAABBBB, for a role by IRSA.",
 )
 @click.option("--pod-identity", is_flag=True, help="For EKS Pod Identity instead.")

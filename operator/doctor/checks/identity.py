@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from kip.doctor.access import SERVICE_ACCOUNT
 from kip.doctor.checks.remedies import not_known
 from kip.doctor.facts import Facts, Identity, Unanswered
-from kip.doctor.finding import Finding, Remedy, failure, ok, warning
+from kip.doctor.finding import Finding, Remedy, failure, ok, unknown, warning
 
 _WEB_IDENTITY, _POD_IDENTITY, _INSTANCE = "assume-role-with-web-identity", "container-role", "iam-role"
 _SOURCES: Mapping[str, str] = {
@@ -23,6 +23,10 @@ def place(facts: Facts) -> Iterator[Finding]:
     """Region, and VPC or subnets."""
     what = "place of the cells"
     found = facts.location
+    if isinstance(found, Unanswered) and not facts.in_cluster and facts.settings.cloud.aws.region:
+        why = "provider.yaml leaves it to where Kip runs, and that is not here"
+        yield unknown(what, why, in_the_cluster(facts.settings.cluster.namespace))
+        return
     if isinstance(found, Unanswered):
         remedy = Remedy(
             text="set cloud.aws.region, and cloud.aws.subnetID or cloud.aws.vpcID, in provider.yaml"
@@ -43,12 +47,12 @@ def credentials(facts: Facts) -> Iterator[Finding]:
         if facts.credentials.reason == "not asked":
             yield not_known(facts, what, facts.credentials)
         else:
-            yield failure(what, facts.credentials.why, _give_a_role(facts))
+            yield failure(what, facts.credentials.why, _log_in(facts))
         return
     source = _SOURCES.get(facts.credentials, f"by {facts.credentials}")
     if isinstance(facts.identity, Unanswered):
         if facts.identity.reason == "denied":
-            yield failure(what, f"{source}: {facts.identity.why}", _give_a_role(facts))
+            yield failure(what, f"{source}: {facts.identity.why}", _log_in(facts))
         else:
             yield not_known(facts, what, Unanswered(facts.identity.reason, f"{source}: {facts.identity.why}"))
         return
@@ -65,6 +69,15 @@ def _of(facts: Facts, what: str, who: str, source: str) -> Iterator[Finding]:
         yield warning(what, why, in_the_cluster(namespace))
     else:
         yield ok(what, who)
+
+
+def _log_in(facts: Facts) -> Remedy:
+    if facts.in_cluster or facts.settings.cloud.aws.access_key_id:
+        return _give_a_role(facts)
+    return Remedy(
+        text="these would be yours: log in as for the aws command (AWS_PROFILE, aws sso login, aws configure)",
+        command="aws sts get-caller-identity",
+    )
 
 
 def _give_a_role(facts: Facts) -> Remedy:

@@ -122,6 +122,10 @@ BROKEN: dict[str, tuple[Facts, str, str, str, str]] = {
         healthy(location=Unanswered("refused", "where to launch cells is not known; set cloud.aws.region")),
         "place", "failure", "where to launch cells is not known", "cloud.aws.subnetID",
     ),
+    "where to launch is left to where Kip runs, and that is not here": (
+        healthy(location=Unanswered("refused", "where to launch cells is not known"), in_cluster=False),
+        "place", "unknown", "leaves it to where Kip runs", "kip doctor --in-cluster",
+    ),
     "a clock that AWS refuses": (
         healthy(clocks={"AWS": -400.0}),
         "clock", "failure", "400 s behind it", "timedatectl set-ntp true",
@@ -134,6 +138,10 @@ BROKEN: dict[str, tuple[Facts, str, str, str, str]] = {
         healthy(credentials=Unanswered("denied", "no AWS credentials", code="NoCredentials")),
         "credentials", "failure", "no AWS credentials",
         "kubectl -n kip annotate serviceaccount kip-provider --overwrite eks.amazonaws.com/role-arn=",
+    ),
+    "no AWS credentials of whoever looks from elsewhere": (
+        healthy(credentials=Unanswered("denied", "no AWS credentials", code="NoCredentials"), in_cluster=False),
+        "credentials", "failure", "no AWS credentials", "aws sts get-caller-identity",
     ),
     "credentials that AWS refuses": (
         healthy(identity=Unanswered("denied", "The security token included in the request is invalid")),

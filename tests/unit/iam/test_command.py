@@ -89,6 +89,7 @@ def test_pod_identity_is_trusted_for_this_service_account_only() -> None:
         (("trust", *ACCOUNT, "--oidc", OIDC, "--pod-identity"), "one of them"),
         (("trust", *ACCOUNT, "--pod-identity", "--cluster", "blue"), "--cluster needs --region"),
         (("trust", *ACCOUNT, "--oidc", 'x"y'), "expected the URL of a provider"),
+        (("trust", *ACCOUNT, "--oidc", "None"), "not 'None'"),
     ],
 )
 def test_wrong_usage_says_what_was_expected(arguments: tuple[str, ...], words: str) -> None:
