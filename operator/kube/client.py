@@ -17,9 +17,9 @@ from typing import Any
 import aiohttp
 import msgspec
 from kubernetes_asyncio import client as k8s
-from kubernetes_asyncio import config as k8s_config
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from kip.kube import kubeconfig as kubeconfigs
 from kip.kube.errors import Unavailable, from_reply
 
 JSON = "application/json"
@@ -62,16 +62,9 @@ class ApiClient:
     async def connect(cls, kubeconfig: Path | None = None, *, max_connections: int = 0) -> ApiClient:
         """A client for this kubeconfig; for None, of the pod's service account, else of $KUBECONFIG.
 
-        Raises kubernetes_asyncio's ConfigException when neither is there.
+        Raises kubernetes_asyncio's ConfigException when neither is there, or is of use.
         """
-        configuration = k8s.Configuration()
-        if kubeconfig is not None:
-            await k8s_config.load_kube_config(str(kubeconfig), client_configuration=configuration)
-        else:
-            try:
-                k8s_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            except k8s_config.ConfigException:
-                await k8s_config.load_kube_config(client_configuration=configuration)
+        configuration = await kubeconfigs.load(kubeconfig)
         connector = aiohttp.TCPConnector(ssl=_ssl_context(configuration), limit=max_connections)
         session = aiohttp.ClientSession(
             base_url=str(configuration.host).rstrip("/") + "/",
