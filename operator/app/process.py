@@ -21,7 +21,8 @@ from kip.app.aws import sdk_settings
 from kip.app.cluster import CannotStart
 from kip.app.ending import Ending
 from kip.app.location import locate
-from kip.app.serving import NodeServing, Surroundings
+from kip.app.serving.node import NodeServing
+from kip.app.serving.surroundings import Surroundings
 from kip.app.turns import CannotLetGo, Current, serve_in_turns
 from kip.app.whereabouts import here
 from kip.cells.platforms import ImagePlatforms

@@ -36,13 +36,11 @@ class WorkQueue:
 
     def __init__(
         self,
-        reconcile: Reconcile,
         clock: Clock,
         *,
         parallel: int = PARALLEL,
         on_result: Callable[[str], None] = lambda result: None,
     ) -> None:
-        self._reconcile = reconcile
         self._clock = clock
         self._parallel = parallel
         self._on_result = on_result
@@ -88,12 +86,12 @@ class WorkQueue:
         heapq.heappush(self._due, (at, next(self._order), key))
         self._wake.set()
 
-    async def run(self) -> None:
+    async def run(self, reconcile: Reconcile) -> None:
         """Work until cancelled; reconciles under way are then cancelled too and awaited."""
         try:
             while True:
                 self._wake.clear()
-                delay = self._start_what_is_due()
+                delay = self._start_what_is_due(reconcile)
                 if delay is None:
                     await self._wake.wait()
                     continue
@@ -111,7 +109,7 @@ class WorkQueue:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    def _start_what_is_due(self) -> float | None:
+    def _start_what_is_due(self, reconcile: Reconcile) -> float | None:
         """Start what is due; seconds until the next is, None if nothing waits or if enough is under way."""
         now = self._clock.monotonic()
         while self._due and len(self._running) < self._parallel:
@@ -126,13 +124,13 @@ class WorkQueue:
             if key in self._running:
                 self._again.add(key)
             else:
-                self._running[key] = asyncio.create_task(self._work(key), name=f"reconcile {key}")
+                self._running[key] = asyncio.create_task(self._work(key, reconcile), name=f"reconcile {key}")
         return None
 
-    async def _work(self, key: str) -> None:
+    async def _work(self, key: str, reconcile: Reconcile) -> None:
         result, wait_s = "cancelled", None
         try:
-            outcome = await self._reconcile(key)
+            outcome = await reconcile(key)
             self._failures.pop(key, None)
             result = type(outcome).__name__.lower()
             wait_s = outcome.seconds if isinstance(outcome, Wait) else None

@@ -342,7 +342,7 @@ class LogKeeper:
 
 
 class Process:
-    """Put together as kip.app.serving does it, with another outside."""
+    """Put together as kip.app.serving.node does it, with another outside."""
 
     def __init__(
         self,
@@ -370,6 +370,8 @@ class Process:
         self.cells = Cells(api, node)
         self.fleet = Fleet(compute, clock, tags=tags)
         self.launcher = Launcher(compute, clock, save=self.cells.save, holders=self.cells.holders, tags=tags)
+        self.results: list[str] = []
+        self.queue = WorkQueue(clock, on_result=self.results.append)
         self.tunnels = Tunnels(self)
         self.links = Links(
             self.tunnels,
@@ -378,16 +380,15 @@ class Process:
             socket_dir=Path("/run/kip"),
             first_contact_key=FIRST_CONTACT_KEY,
             rules=ServiceRules(list, list, clock),
-            changed=self._mark,
+            changed=self.queue.mark,
         )
         self.defaults: tuple[Layer, ...] = ()
         self.observed: list[str] = []
         self.counted: Counter[str] = Counter()
-        self.results: list[str] = []
         self.routes = RouteKeeper(
-            MortalRouting(outside.cloud, self.mortal), outside.cloud, self.cells, clock, mark=self._mark
+            MortalRouting(outside.cloud, self.mortal), outside.cloud, self.cells, clock, mark=self.queue.mark
         )
-        self.queue = WorkQueue(self._lifecycle(settings).reconcile, clock, on_result=self.results.append)
+        self.lifecycle = self._lifecycle(settings)
         self.sweeper = Sweeper(
             self.fleet, self.cells, clock, mark=self.queue.mark, abandon=self.routes.abandon
         )
@@ -439,7 +440,7 @@ class Process:
             around=Neighbourhood(self.api, self.pods, self.cells),
             defaults=lambda pod: self.defaults,
         )
-        self.lifecycle = Lifecycle(
+        return Lifecycle(
             self.tools,
             self.pods,
             admit=Admit(self.tools, planner, lambda pod: None),
@@ -451,15 +452,11 @@ class Process:
             terminate=Terminate(self.tools, self.launcher, self.routes),
             may_write=lambda: self.may_write,
         )
-        return self.lifecycle
 
     async def _open_session(self, cell: Cell, pod: Mapping[str, Any], token: str) -> Session:
         session = Session(pod, Path(f"/run/kip/{cell.uid}.sock"), pod_shown=cell.pod_may_run)
         self.sessions[session.socket_path] = session
         return session
-
-    def _mark(self, pod_uid: str) -> None:
-        self.queue.mark(pod_uid)
 
     def start(self) -> None:
         """Work, as a process does after it got its Lease."""
@@ -468,7 +465,7 @@ class Process:
     async def _run(self) -> None:
         await when_available(self.observer.resync, self.clock, what="pods and cells")
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.queue.run())
+            group.create_task(self.queue.run(self.lifecycle.reconcile))
             group.create_task(self.sweeper.run())
             group.create_task(self.routes.run())
             group.create_task(

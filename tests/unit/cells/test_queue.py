@@ -38,8 +38,8 @@ class Worker:
 
 @asynccontextmanager
 async def running(worker: Worker, clock: ManualClock, **options):
-    queue = WorkQueue(worker, clock, **options)
-    task = asyncio.create_task(queue.run())
+    queue = WorkQueue(clock, **options)
+    task = asyncio.create_task(queue.run(worker))
     await settle()
     yield queue
     task.cancel()
@@ -137,8 +137,8 @@ async def test_no_more_than_the_allowed_number_runs_at_once():
 async def test_stopping_cancels_work_under_way_and_takes_no_more():
     worker, clock = Worker(), ManualClock()
     worker.gate.clear()
-    queue = WorkQueue(worker, clock)
-    task = asyncio.create_task(queue.run())
+    queue = WorkQueue(clock)
+    task = asyncio.create_task(queue.run(worker))
     queue.mark("a")
     await settle()
     task.cancel()
