@@ -10,7 +10,7 @@ from typing import Any
 from kip.cloud.base import ALL_STATES, Instance, InstanceState, LaunchRequest
 from kip.cloud.batching import Batcher, Windows
 from kip.cloud.errors import CloudError, InvalidRequest, NotFound, Throttled, TokenConflict, Unreachable
-from kip.cloud.ratelimit import CREATE_TAGS, RUN_INSTANCES, Rate, TokenBucket
+from kip.cloud.ratelimit import CREATE_TAGS, RUN_INSTANCES, Rate, RateLimiter
 from kip.cloud.sdk import Answer, Ec2Sdk, filters
 
 #: TerminateInstances takes up to 1000 ids, but AWS asks for fewer to avoid time-outs; Karpenter uses 500.
@@ -39,8 +39,8 @@ class Ec2Compute:
         launches: Rate = RUN_INSTANCES,
     ) -> None:
         self._sdk = sdk
-        self._launches = TokenBucket(launches)
-        self._tags = TokenBucket(CREATE_TAGS)
+        self._launches = RateLimiter(launches)
+        self._tags = RateLimiter(CREATE_TAGS)
         self._refused: set[str] = set()
         self._terminating: Batcher[str, CloudError | None] = Batcher(self._terminate_batch, terminate)
         self._describing: Batcher[str, Instance | None] = Batcher(self._describe_batch, describe)

@@ -12,7 +12,7 @@ from datetime import datetime
 import structlog
 
 from kip.cloud import shapes
-from kip.cloud.ratelimit import Rate, TokenBucket
+from kip.cloud.ratelimit import Rate, RateLimiter
 from kip.cloud.sdk import Answer, Ec2Sdk
 from kip.model.clock import Clock
 from kip.model.instance_type import InstanceType
@@ -50,7 +50,7 @@ class Ec2Offerings:
         self._sdk = sdk
         self._give_way = give_way
         self._clock = clock
-        self._calls = TokenBucket(calls, clock=clock)
+        self._calls = RateLimiter(calls, clock=clock)
 
     async def types(self) -> tuple[InstanceType, ...]:
         found: list[InstanceType] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from kip.cloud.ratelimit import Rate, TokenBucket
+from kip.cloud.ratelimit import Rate, RateLimiter
 from kip.cloud.sdk import PricingSdk, Session
 from kip.model.clock import Clock
 
@@ -63,7 +63,7 @@ class AwsPriceList:
         """`region` is the one whose prices are wanted."""
         self._open = open_sdk
         self._region = region
-        self._calls = TokenBucket(calls, clock=clock)
+        self._calls = RateLimiter(calls, clock=clock)
 
     async def on_demand(self) -> dict[str, float]:
         found: dict[str, float] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kip.model.clock import Clock, SystemClock
+from kip.model.tokens import TokenBucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +27,17 @@ RUN_INSTANCES = Rate(burst=5, per_second=2.0)
 CREATE_TAGS = Rate(burst=50, per_second=5.0)
 
 
-class TokenBucket:
+class RateLimiter:
     """Hands out tokens in the order they were asked for."""
 
     def __init__(self, rate: Rate, *, clock: Clock | None = None) -> None:
         self._rate = rate
         self._clock = clock or SystemClock()
-        self._tokens = float(rate.burst)
-        self._counted_at = self._clock.monotonic()
+        self._bucket = TokenBucket(rate.per_second, rate.burst, self._clock)
 
     def wait_s(self, ahead: int = 0) -> float:
         """Seconds that somebody who took a token now, after as many others as are `ahead`, would wait for it."""
-        return max(0.0, (1 + ahead - self._filled()) / self._rate.per_second)
+        return max(0.0, (1 + ahead - self.level()) / self._rate.per_second)
 
     async def take(self) -> float:
         """Wait for a token; returns the seconds waited.
@@ -46,16 +46,11 @@ class TokenBucket:
         cancelled wait does not give its token back: the next ones come later than they could, never too early.
         """
         wait = self.wait_s()
-        self._tokens, self._counted_at = self._filled() - 1, self._clock.monotonic()
+        self._bucket.charge(1)
         if wait:
             await self._clock.sleep(wait)
         return wait
 
     def level(self) -> float:
         """Tokens in the bucket now; below 0 while somebody waits."""
-        return self._filled()
-
-    def _filled(self) -> float:
-        """Tokens in the bucket now; below 0 while it is in debt."""
-        passed = self._clock.monotonic() - self._counted_at
-        return min(float(self._rate.burst), self._tokens + passed * self._rate.per_second)
+        return self._bucket.level()

@@ -33,6 +33,7 @@ def test_what_is_charged_is_paid_later() -> None:
     clock = Seconds()
     bucket = TokenBucket(2, 3, clock)
     bucket.charge(5)
+    assert bucket.level() == -2
     assert not bucket.take()
     clock.value += 1.4
     assert not bucket.take()
