@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 import structlog
 
 from kip.cells.services import ServiceRules, Supply
+from kip.model.background import Background
 from kip.model.backoff import Backoff
 from kip.model.cell import SERVING, Cell
 from kip.model.clock import Clock
@@ -172,7 +173,7 @@ class Links:
         self._rules = rules
         self._changed = changed
         self._links: dict[str, Link] = {}
-        self._pushes: set[asyncio.Task[None]] = set()
+        self._pushes = Background()
         self._closed = False
 
     def get(self, cell_name: str) -> Link | None:
@@ -241,12 +242,9 @@ class Links:
         Waits for none of them: a cell that does not answer must not keep news from the others.
         """
         for link in self.all():
-            if (
-                link.tunnel is not None and not link.supplying.locked()
-            ):  # else: it looks for news when it is done
-                task = asyncio.create_task(self._push(link, link.tunnel), name=f"services {link.cell_name}")
-                self._pushes.add(task)
-                task.add_done_callback(self._pushes.discard)
+            # One that is being supplied looks for news when that is done.
+            if link.tunnel is not None and not link.supplying.locked():
+                self._pushes.start(self._push(link, link.tunnel), name=f"services {link.cell_name}")
 
     async def _push(self, link: Link, tunnel: Tunnel) -> None:
         try:
@@ -260,8 +258,7 @@ class Links:
     async def close(self) -> None:
         """Close all of them, for good; pods go on running."""
         self._closed = True
-        for push in self._pushes:
-            push.cancel()
+        self._pushes.cancel()
         outcomes = await asyncio.gather(
             *(self.drop(name) for name in list(self._links)), return_exceptions=True
         )

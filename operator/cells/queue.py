@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from kip.model.backoff import Backoff
-from kip.model.clock import Clock
+from kip.model.clock import Clock, pause
 from kip.model.outcome import Outcome, Wait
 
 log = structlog.get_logger(__name__)
@@ -95,13 +95,7 @@ class WorkQueue:
                 if delay is None:
                     await self._wake.wait()
                     continue
-                sleeper = asyncio.ensure_future(self._clock.sleep(delay))
-                waker = asyncio.ensure_future(self._wake.wait())
-                try:
-                    await asyncio.wait((sleeper, waker), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    sleeper.cancel()
-                    waker.cancel()
+                await pause(self._clock, delay, unless=self._wake)
         finally:
             self._stopping = True
             under_way = list(self._running.values())

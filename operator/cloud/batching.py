@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from kip.model.clock import Clock, SystemClock
+from kip.model.background import Background
+from kip.model.clock import Clock, SystemClock, pause
 
 Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
@@ -59,7 +60,7 @@ class Batcher(Generic[Item, Result]):
         self._key = key
         self._clock = clock or SystemClock()
         self._open: dict[Key, _Bucket[Item, Result]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._sending = Background()
 
     async def submit(self, items: Iterable[Item]) -> list[Result]:
         """The items' results, in order. A caller that is cancelled does not disturb others in its bucket.
@@ -75,18 +76,14 @@ class Batcher(Generic[Item, Result]):
 
     async def close(self) -> None:
         """Cancel what is under way and waiting."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._sending.close()
 
     def _enqueue(self, item: Item) -> asyncio.Future[Result]:
         key, now = self._key(item), self._clock.monotonic()
         bucket = self._open.get(key)
         if bucket is None:
             bucket = self._open[key] = _Bucket(opened=now, touched=now)
-            task = asyncio.create_task(self._collect_and_send(key, bucket))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._sending.start(self._collect_and_send(key, bucket))
         bucket.touched = now
         future = bucket.waiting.setdefault(item, asyncio.get_running_loop().create_future())
         if len(bucket.waiting) >= self._windows.most_items:
@@ -121,13 +118,7 @@ class Batcher(Generic[Item, Result]):
             due = min(bucket.touched + self._windows.idle, bucket.opened + self._windows.longest)
             if (left := due - self._clock.monotonic()) <= 0:
                 return
-            nap = asyncio.ensure_future(self._clock.sleep(left))
-            full = asyncio.ensure_future(bucket.full.wait())
-            try:
-                await asyncio.wait((nap, full), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                nap.cancel()
-                full.cancel()
+            await pause(self._clock, left, unless=bucket.full)
 
 
 def _refuse(future: asyncio.Future[Any], error: Exception) -> None:

@@ -14,7 +14,7 @@ from kip.imagecache.queue import Queue
 from kip.imagecache.wants import Want, wants
 from kip.images.errors import CachingError
 from kip.kube.store import Store
-from kip.model.clock import Clock
+from kip.model.clock import Clock, pause
 from kip.observe.imagecache import ImageCacheMetrics
 from kip.pods.images import meant_for_virtual_node
 from kip.pods.tree import Pod
@@ -146,17 +146,7 @@ class Controller:
                 self.volume_trouble = str(error)
                 self._stop(str(error))
                 pause_s = _TIDY_AGAIN_S
-            await self._pause(pause_s)
-
-    async def _pause(self, seconds: float) -> None:
-        """Until so much time has passed, or somebody cannot wait."""
-        hurry = asyncio.create_task(self._tidy_now.wait())
-        time = asyncio.create_task(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait((hurry, time), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            hurry.cancel()
-            time.cancel()
+            await pause(self._clock, pause_s, unless=self._tidy_now)
 
     def _stop(self, reason: str) -> None:
         if reason and reason != self._queue.stopped:

@@ -12,7 +12,7 @@ import structlog
 
 from kip.imagecache.wants import Want
 from kip.model.backoff import Backoff
-from kip.model.clock import Clock
+from kip.model.clock import Clock, pause
 
 log = structlog.get_logger(__name__)
 
@@ -134,14 +134,10 @@ class Queue:
         """Until something changes or something is due."""
         now = self._clock.monotonic()
         due = [state.due for state in self._states.values() if state.task is None and state.due > now]
-        alarm = asyncio.create_task(self._clock.sleep(min(due) - now)) if due else None
-        wake = asyncio.create_task(self._wake.wait())
-        tasks = {wake, alarm} if alarm else {wake}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
+        if due:
+            await pause(self._clock, min(due) - now, unless=self._wake)
+        else:
+            await self._wake.wait()
 
 
 def _newcomers(before: Want, now: Want) -> bool:

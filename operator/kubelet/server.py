@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -20,6 +19,7 @@ from kip.kubelet.ports import CellTls, Metrics, NoMetrics, ServerTls
 from kip.kubelet.routes import CellRoute, NodeRoute, PodRoute, kind_of, route
 from kip.kubelet.systemlogs import SystemLogs
 from kip.kubelet.tls import TlsStream
+from kip.model.background import Background
 from kip.model.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -75,7 +75,7 @@ class KubeletServer:
         self._metrics = metrics or NoMetrics()
         self._node_view = NodeView(directory, cell_tls, node_name, self._metrics)
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     @property
     def port(self) -> int:
@@ -88,24 +88,16 @@ class KubeletServer:
         """Listen; raises OSError when the port is taken."""
         await self._client_ca.load()
         self._server = await asyncio.start_server(self._accept, self._host, self._port)
-        self._spawn(self._client_ca.keep_loaded())
+        self._background.start(self._client_ca.keep_loaded())
 
     async def close(self) -> None:
         """Stop listening and cut every stream."""
         if self._server is not None:
             self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._background.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._spawn(self._connection(reader, writer))
+        self._background.start(self._connection(reader, writer))
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

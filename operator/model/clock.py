@@ -37,6 +37,17 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+async def pause(clock: Clock, seconds: float, unless: asyncio.Event) -> None:
+    """Return after `seconds`, or as soon as the event is set."""
+    passed = asyncio.ensure_future(clock.sleep(seconds))
+    called = asyncio.ensure_future(unless.wait())
+    try:
+        await asyncio.wait((passed, called), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        passed.cancel()
+        called.cancel()
+
+
 def to_rfc3339(moment: datetime) -> str:
     """A timestamp as Kubernetes' metav1.Time writes it: UTC, whole seconds, a trailing Z."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kip.model.backoff import Backoff
-from kip.model.clock import ManualClock, SystemClock, age, from_rfc3339, settle, to_rfc3339, to_rfc3339_micro
+from kip.model.clock import (
+    ManualClock,
+    SystemClock,
+    age,
+    from_rfc3339,
+    pause,
+    settle,
+    to_rfc3339,
+    to_rfc3339_micro,
+)
 
 MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))
 
@@ -105,3 +114,27 @@ def test_any_number_of_failures_has_a_delay():
 )
 def test_ages(seconds: float, told: str) -> None:
     assert age(seconds) == told
+
+
+async def test_a_pause_lasts_its_time_unless_the_event_is_set() -> None:
+    clock, called = ManualClock(), asyncio.Event()
+    pausing = asyncio.create_task(pause(clock, 10, unless=called))
+    await clock.advance(9)
+    assert not pausing.done()
+    await clock.advance(1)
+    assert pausing.done()
+    pausing = asyncio.create_task(pause(clock, 10, unless=called))
+    await settle()
+    assert not pausing.done()
+    called.set()
+    await settle()
+    assert pausing.done()
+
+
+async def test_a_pause_that_is_cancelled_leaves_nothing_behind() -> None:
+    clock, before = ManualClock(), len(asyncio.all_tasks())
+    pausing = asyncio.create_task(pause(clock, 10, unless=asyncio.Event()))
+    await settle()
+    pausing.cancel()
+    await settle()
+    assert len(asyncio.all_tasks()) == before
