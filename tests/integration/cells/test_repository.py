@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
+from tests.doubles.samples import filled
 
 from kip.cells.repository import CELLS_PATH, Cells
 from kip.kube.errors import Conflict, NotFound
-from kip.model.cell import CONNECTED, LAUNCHED, Intent
 from kip.model.clock import SystemClock
 from kip.model.names import CELL_FINALIZER
 
@@ -23,43 +22,6 @@ def cells(cluster):
     return Cells(cluster.operator, NODE)
 
 
-# Not the clock's: what is filled twice in one test must be the same.
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def full(cell):
-    """Every field that a Cell can have."""
-    intent = Intent(
-        client_token="kip-token",
-        attempt=1,
-        count=3,
-        index=2,
-        instance_type="t3.small",
-        subnet_id="subnet-1",
-        zone="us-east-1a",
-        market="spot",
-        image_id="ami-1",
-        parameters_sha256="0" * 32,
-        requested_at=NOW,
-    )
-    cell = replace(
-        cell,
-        attempt=2,
-        launches=3,
-        intent=intent,
-        instance_id="i-1",
-        instance_type="t3.small",
-        market="spot",
-        zone="us-east-1a",
-        address="10.0.0.4",
-        pod_ip="10.0.0.5",
-        price="0.0208",
-        host_key="ssh-ed25519 AAAA",
-    )
-    cell = cell.set(LAUNCHED, "True", "Launched", "EC2 instance i-1", now=NOW)
-    return cell.set(CONNECTED, "True", "Connected", "first contact", now=NOW)
-
-
 async def test_a_cell_is_made_once_and_found_by_whoever_comes_second(cluster, cells):
     pod = await cluster.pod("web", labels={"app": "web"})
     one = await cells.create(pod)
@@ -71,16 +33,16 @@ async def test_a_cell_is_made_once_and_found_by_whoever_comes_second(cluster, ce
 
 
 async def test_everything_that_is_written_is_read_again(cluster, cells):
-    saved = await cells.save(full(await cells.create(await cluster.pod("web"))))
+    saved = await cells.save(filled(await cells.create(await cluster.pod("web"))))
     again = Cells(cluster.operator, NODE)
     [read] = await again.refresh()
     assert read == saved
-    assert read.status() == full(read).status()
+    assert read.status() == filled(read).status()
     assert again.synced
 
 
 async def test_what_is_no_longer_so_is_taken_away(cluster, cells):
-    saved = await cells.save(full(await cells.create(await cluster.pod("web"))))
+    saved = await cells.save(filled(await cells.create(await cluster.pod("web"))))
     now = SystemClock().now().replace(microsecond=0)
     given_up = await cells.save(saved.given_up(now=now, reason="CellUnreachable", message="no answer"))
     [read] = await Cells(cluster.operator, NODE).refresh()

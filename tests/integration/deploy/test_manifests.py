@@ -6,15 +6,14 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.doubles.samples import filled
 
-from kip.model.cell import Cell, CloudRoutes, Intent
+from kip.model.cell import Cell
 
 pytestmark = pytest.mark.integration
 
@@ -240,38 +239,7 @@ def test_the_wide_list_tells_where_at_which_price_and_why(kubectl: Kubectl, cell
 
 
 def test_everything_that_the_operator_knows_of_a_cell_is_kept(kubectl: Kubectl, cell: str) -> None:
-    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    found = Cell.from_object(json.loads(kubectl("get", "cell", cell, "-o", "json").stdout))
-    intent = Intent(
-        client_token="kip-1",
-        attempt=1,
-        count=3,
-        index=2,
-        instance_type="t3.small",
-        subnet_id="subnet-1",
-        zone="us-east-1a",
-        market="spot",
-        image_id="ami-1",
-        parameters_sha256="0" * 32,
-        requested_at=now,
-        tags={"app": "web", "Name": "Kip cell"},
-    )
-    known = replace(
-        found,
-        attempt=1,
-        launches=2,
-        intent=intent,
-        instance_id="i-1",
-        instance_type="t3.small",
-        market="spot",
-        zone="us-east-1a",
-        address="10.0.0.1",
-        pod_ip="10.0.0.2",
-        price="0.0208",
-        host_key="ssh-ed25519 AAAA",
-        routes=CloudRoutes("eni-1", "vpc-1", "subnet-1", ("172.20.0.0/16",)),
-    ).set("Launched", "True", "Running", "it runs", now=now)
-    assert None not in known.status().values(), "a field is left out of this test"
+    known = filled(Cell.from_object(json.loads(kubectl("get", "cell", cell, "-o", "json").stdout)))
     patch = json.dumps({"status": known.status()})
     patched = kubectl(
         "patch", "cell", cell, "--subresource=status", "--type=merge", "-p", patch, "-o", "json"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
+from tests.doubles.samples import intent
 
 from kip.cells.batchsize import MOST, BatchSizes
 from kip.cells.spec import LaunchSpec
@@ -27,19 +27,7 @@ ELSEWHERE = replace(SPEC, subnet_id="subnet-b", zone="b")
 
 
 def asked(count: int, token: str = "t") -> Intent:
-    return Intent(
-        client_token=token,
-        attempt=1,
-        count=count,
-        index=0,
-        instance_type="t3.small",
-        subnet_id="subnet-a",
-        zone="a",
-        market="on-demand",
-        image_id="ami-1",
-        parameters_sha256="0" * 32,
-        requested_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )
+    return intent(token, count=count, subnet_id="subnet-a", zone="a")
 
 
 @pytest.fixture

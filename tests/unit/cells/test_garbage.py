@@ -6,18 +6,18 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from tests.doubles.samples import intent, launched
 
 from kip.cells.fleet import Fleet
 from kip.cells.garbage import Sweeper
 from kip.cells.repository import CELLS_PATH, Cells
 from kip.cells.routekeeper import RouteKeeper
-from kip.cloud.base import LaunchRequest
 from kip.cloud.errors import NotAuthorized, Unreachable
 from kip.cloud.fake import FakeCloud
 from kip.kube.errors import Unavailable
 from kip.kube.fake import FakeApi
 from kip.model import names
-from kip.model.cell import LAUNCHED, Intent, new_cell_object
+from kip.model.cell import LAUNCHED, new_cell_object
 from kip.model.clock import ManualClock
 
 NODE = "kip-provider-0"
@@ -38,39 +38,12 @@ class World:
         )
 
     async def instance(self, token: str, tags: dict | None = None):
-        subnet = (await self.cloud.subnets())[0]
-        group = await self.cloud.ensure_cell_security_group(cluster="blue", vpc_id=subnet.vpc_id)
-        request = LaunchRequest(
-            client_token=token,
-            count=1,
-            instance_type="t3.nano",
-            image_id=self.cloud.images[0].image.id,
-            subnet_id=subnet.id,
-            security_group_ids=(group,),
-            user_data=b"",
-            tags=TAGS if tags is None else tags,
-        )
-        return (await self.cloud.launch(request))[0]
+        return await launched(self.cloud, token, tags=TAGS if tags is None else tags)
 
     async def cell(self, uid: str, **status):
         body = {"metadata": {"name": uid, "namespace": "d", "uid": uid}, "spec": {"nodeName": NODE}}
         cell = self.cells.put(await self.api.create(CELLS_PATH, new_cell_object(body)))
         return await self.cells.save(replace(cell, **status)) if status else cell
-
-    def intent(self, token: str) -> Intent:
-        return Intent(
-            client_token=token,
-            attempt=1,
-            count=1,
-            index=0,
-            instance_type="t3.nano",
-            subnet_id="s",
-            zone="z",
-            market="on-demand",
-            image_id="ami",
-            parameters_sha256="p",
-            requested_at=self.clock.now(),
-        )
 
     def live(self) -> list[str]:
         return [i.client_token for i in self.cloud.all() if not i.gone]
@@ -110,7 +83,7 @@ async def test_an_orphan_is_ended_even_if_its_routes_cannot_be_looked_for(world)
 
 async def test_a_launch_under_way_is_nobodys_orphan(world):
     """Its answer has not come, or not been written, yet."""
-    await world.cell("a", intent=world.intent("under-way"))
+    await world.cell("a", intent=intent("under-way"))
     await world.instance("under-way")
     assert await world.sweeper.sweep() == []
     assert world.live() == ["under-way"]
@@ -119,7 +92,7 @@ async def test_a_launch_under_way_is_nobodys_orphan(world):
 async def test_what_a_batch_launched_too_much_goes_once_all_its_cells_have_theirs(world):
     one = await world.instance("batch")
     world.cloud._instances["i-extra"] = replace(one, id="i-extra", launch_index=1)
-    cell = await world.cell("a", intent=world.intent("batch"))
+    cell = await world.cell("a", intent=intent("batch"))
     assert await world.sweeper.sweep() == []
     await world.cells.save(replace(cell, instance_id=one.id))
     assert await world.sweeper.sweep() == ["i-extra"]
@@ -178,7 +151,7 @@ async def test_a_cell_that_is_being_deleted_is_woken_at_every_sweep(world):
 
 
 async def test_an_instance_that_does_not_show_yet_is_not_gone(world):
-    cell = await world.cell("a", instance_id="i-new", intent=world.intent("t"))
+    cell = await world.cell("a", instance_id="i-new", intent=intent("t"))
     await world.sweeper.sweep()
     assert world.fleet.why_gone(cell) is None
     await world.clock.advance(130)
@@ -187,7 +160,7 @@ async def test_an_instance_that_does_not_show_yet_is_not_gone(world):
 
 
 async def test_before_the_first_sweep_nothing_is_gone(world):
-    cell = await world.cell("a", instance_id="i-old", intent=world.intent("t"))
+    cell = await world.cell("a", instance_id="i-old", intent=intent("t"))
     await world.clock.advance(3600)
     assert world.fleet.why_gone(cell) is None
 
@@ -262,7 +235,7 @@ async def test_what_is_heard_of_an_instance_while_a_sweep_is_under_way_is_newer_
 
 async def test_the_grace_of_a_launch_begins_when_ec2_told_of_it(world):
     """Its call was throttled for minutes; the instance does not show for some seconds after that."""
-    cell = await world.cell("a", instance_id="i-new", intent=world.intent("t"))
+    cell = await world.cell("a", instance_id="i-new", intent=intent("t"))
     await world.clock.advance(600)
     cell = await world.cells.save(
         cell.set(LAUNCHED, "True", "Launched", "EC2 instance i-new", now=world.clock.now())

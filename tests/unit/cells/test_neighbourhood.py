@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from tests.doubles.samples import intent, planner
 
 from kip.cells.launch import NoOffer
 from kip.cells.neighbourhood import Neighbourhood
-from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.repository import CELLS_PATH, Cells
-from kip.cells.site import SiteOptions, Sites
-from kip.cloud.fake import FakeCloud
-from kip.cloud.unavailable import UnavailableOfferings
 from kip.kube.errors import Unavailable
 from kip.kube.fake import FakeApi
 from kip.kube.store import PodStore
-from kip.model.cell import Intent, new_cell_object
+from kip.model.cell import new_cell_object
 from kip.model.clock import ManualClock
 from kip.pods.spread import Neighbour
 
@@ -121,24 +117,9 @@ async def test_an_api_server_that_does_not_answer_is_waited_for(world: World) ->
         await world.around.volume_zones(pod("a", spec={"volumes": VOLUMES}))
 
 
-INTENT = Intent(
-    client_token="t",
-    attempt=0,
-    count=1,
-    index=0,
-    instance_type="t3.nano",
-    subnet_id="s",
-    zone="c",
-    market="on-demand",
-    image_id="i",
-    parameters_sha256="0",
-    requested_at=datetime(2026, 1, 1, tzinfo=UTC),
-)
-
-
 async def test_neighbours_are_where_their_cells_are_or_will_be(world: World) -> None:
     await world.cell(pod("running"), zone="a")
-    await world.cell(pod("launching"), intent=INTENT)
+    await world.cell(pod("launching"), intent=intent(zone="c"))
     await world.cell(pod("elsewhere", namespace="other"), zone="a")
     await world.cell(pod("done", status={"phase": "Succeeded"}), zone="a")
     await world.cell(pod("ending", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}), zone="a")
@@ -155,22 +136,15 @@ async def test_neighbours_are_where_their_cells_are_or_will_be(world: World) -> 
 
 async def test_pods_that_come_at_once_are_spread(world: World) -> None:
     """Before any of them has a Cell: each is planned twice, to be admitted and to be launched."""
-    cloud = FakeCloud(clock=world.clock)
-    options = SiteOptions(cluster="blue", kubernetes_minor="1.36")
-    planner = SelectingPlanner(
-        Sites(cloud, cloud, world.clock, options, user_data=lambda *_: b""),
-        UnavailableOfferings(clock=world.clock),
-        PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0),
-        around=world.around,
-    )
+    subject = planner(clock=world.clock, around=world.around)
     pods = [pod(f"p{number}") for number in range(10)]
     for one in pods:
         world.pods.put(one)
     for _ in range(2):
-        plans = await asyncio.gather(*(planner.plan(one) for one in pods))
+        plans = await asyncio.gather(*(subject.plan(one) for one in pods))
         assert Counter(specs[0].zone for specs in plans) == {"us-east-1a": 5, "us-east-1b": 5}
     stuck = pod("stuck", spec={"nodeSelector": {ZONE: "us-east-1f"}})
     world.pods.put(stuck)
     with pytest.raises(NoOffer):
-        await planner.plan(stuck)
+        await subject.plan(stuck)
     assert len(world.zones(pod("another"))) == 10

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.doubles.samples import PLAN_OPTIONS, intent, planner
 
 from kip.cells.launch import NoOffer
-from kip.cells.plan import PlanOptions, SelectingPlanner
-from kip.cells.site import SiteOptions, Sites
 from kip.cells.spec import LaunchSpec
 from kip.cloud import catalogue, instance_data
 from kip.cloud.base import Subnet
 from kip.cloud.errors import InsufficientCapacity, NotFound, SubnetFull, Unreachable
 from kip.cloud.fake import FakeCloud
-from kip.cloud.unavailable import UnavailableOfferings
 from kip.model.cell import Intent
 from kip.model.clock import ManualClock
 from kip.model.instance_type import InstanceType
@@ -24,8 +22,6 @@ from kip.model.market import MarketData
 from kip.pods.annotations import Layer
 from kip.pods.architecture import OfImages
 from kip.pods.spread import Neighbour
-
-OPTIONS = PlanOptions(region="us-east-1", default_instance_type="t3.nano", default_volume_bytes=0)
 
 ZONE_IDS = {"us-east-1a": "use1-az3", "us-east-1b": "use1-az4"}
 
@@ -37,32 +33,13 @@ class NamedZones(FakeCloud):
         return [replace(subnet, zone_id=ZONE_IDS[subnet.zone]) for subnet in await super().subnets(**which)]
 
 
-def planner(
-    cloud: FakeCloud | None = None,
-    options: PlanOptions = OPTIONS,
-    clock: ManualClock | None = None,
-    **more: Any,
-) -> SelectingPlanner:
-    clock = clock or ManualClock()
-    cloud = cloud or FakeCloud(clock=clock)
-    site_options = SiteOptions(cluster="blue", kubernetes_minor="1.36")
-    sites = Sites(cloud, cloud, clock, site_options, user_data=lambda *told: repr(told[1:]).encode())
-    return SelectingPlanner(sites, UnavailableOfferings(), options, **more)
-
-
 def intent_of(spec: LaunchSpec) -> Intent:
-    return Intent(
-        client_token="t",
-        attempt=1,
-        count=1,
-        index=0,
+    return intent(
         instance_type=spec.instance_type,
         subnet_id=spec.subnet_id,
         zone=spec.zone,
         market=spec.launch_type,
         image_id=spec.image_id,
-        parameters_sha256="",
-        requested_at=ManualClock().now(),
     )
 
 
@@ -136,7 +113,7 @@ async def test_the_intent_of_a_dedicated_launch_is_repeated_as_such() -> None:
 
 
 async def test_configured_types() -> None:
-    options = replace(OPTIONS, allowed_types=("m*",), excluded_types=("m7*", "m8*"))
+    options = replace(PLAN_OPTIONS, allowed_types=("m*",), excluded_types=("m7*", "m8*"))
     families = {spec.instance_type.partition(".")[0] for spec in await planner(options=options).plan(pod())}
     assert families
     assert all(family[:2] not in ("m7", "m8") and family[0] == "m" for family in families)
@@ -147,7 +124,7 @@ async def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path.write_text(
         "us-east-1: [{instanceType: m7i.xlarge, price: 0.0001, spotPrice: 0.00005, dedicatedPrice: 0.0002}]"
     )
-    subject = planner(options=replace(OPTIONS, instance_data=instance_data.of(path, "us-east-1")))
+    subject = planner(options=replace(PLAN_OPTIONS, instance_data=instance_data.of(path, "us-east-1")))
     assert (await subject.plan(pod()))[0].instance_type == "m7i.xlarge"
     assert subject.price("m7i.xlarge", "us-east-1a", "on-demand") == "0.0001"
     assert subject.price("m7i.xlarge", "us-east-1a", "spot") == "0.00005"
@@ -339,7 +316,7 @@ async def test_a_request_that_cannot_be_made_again_is_none() -> None:
 
 async def test_a_pod_with_a_role_reaches_the_metadata_service_and_others_do_not() -> None:
     plain = (await planner().plan(pod()))[0]
-    roled = (await planner(options=replace(OPTIONS, instance_profile="web")).plan(pod()))[0]
+    roled = (await planner(options=replace(PLAN_OPTIONS, instance_profile="web")).plan(pod()))[0]
     assert (plain.hop_limit, roled.hop_limit) == (1, 2)
     assert (plain.instance_profile, roled.instance_profile) == (None, "web")
 

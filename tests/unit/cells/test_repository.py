@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.doubles.samples import intent
 
 from kip.cells.repository import CELLS_PATH, Cells
 from kip.kube.fake import FakeApi
-from kip.model.cell import Intent, new_cell_object
+from kip.model.cell import new_cell_object
 from kip.model.clock import ManualClock
 
 NODE = "kip-provider-0"
@@ -111,33 +112,17 @@ async def test_a_cell_that_is_repaired_or_gone_is_no_longer_unreadable(api, cell
 
 async def test_who_shares_a_launch_is_known_without_looking_at_every_cell(api, cells):
     one, other = await cells.create(pod("a")), await cells.create(pod("b"))
-    one = await cells.save(replace(one, intent=intent("t")))
-    other = await cells.save(replace(other, intent=intent("t")))
+    one = await cells.save(replace(one, intent=intent("t", count=2)))
+    other = await cells.save(replace(other, intent=intent("t", count=2)))
     assert set(cells.holders("t")) == {one.uid, other.uid}
     one = await cells.save(replace(one, intent=None))
     assert set(cells.holders("t")) == {other.uid}
-    other = await cells.save(replace(other, intent=intent("u")))
+    other = await cells.save(replace(other, intent=intent("u", count=2)))
     assert set(cells.holders("t")) == set()
     await cells.release(other)
     assert set(cells.holders("u")) == set()
-    one = await cells.save(replace(one, intent=intent("v")))
+    one = await cells.save(replace(one, intent=intent("v", count=2)))
     await api.delete(f"{CELLS_PATH}/kip-a")
     await api.patch(f"{CELLS_PATH}/kip-a", {"metadata": {"finalizers": []}})
     await cells.refresh()
     assert set(cells.holders("v")) == set()
-
-
-def intent(token: str) -> Intent:
-    return Intent(
-        client_token=token,
-        attempt=1,
-        count=2,
-        index=0,
-        instance_type="t3.nano",
-        subnet_id="s",
-        zone="z",
-        market="on-demand",
-        image_id="ami",
-        parameters_sha256="0" * 32,
-        requested_at=ManualClock().now(),
-    )

@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from tests.doubles.samples import SITE_OPTIONS
 
-from kip.cells.site import SiteOptions, Sites, ec2_architecture, variant_of
+from kip.cells.site import Sites, ec2_architecture, variant_of
 from kip.cloud import catalogue
 from kip.cloud.base import ImageSpec
 from kip.cloud.errors import (
@@ -21,8 +22,6 @@ from kip.cloud.fake import FakeCloud
 from kip.model.clock import ManualClock
 from kip.model.hugepages import HugePages
 
-OPTIONS = SiteOptions(cluster="blue", kubernetes_minor="1.36")
-
 
 class World:
     def __init__(self) -> None:
@@ -35,7 +34,7 @@ class World:
         return self.made[-1].encode()
 
     def sites(self, **changes) -> Sites:
-        options = replace(OPTIONS, **changes)
+        options = replace(SITE_OPTIONS, **changes)
         return Sites(
             self.cloud,
             self.cloud,

@@ -7,12 +7,13 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import pytest
+from tests.doubles.samples import launched
 
 from kip.cells.repository import CELLS_PATH
 from kip.cleanup.execute import Cleanup, Outcome
 from kip.cleanup.look import Places, look
 from kip.cleanup.plan import Found, by_kind, plan
-from kip.cloud.base import Instance, LaunchRequest
+from kip.cloud.base import Instance
 from kip.cloud.errors import CloudError, NotAuthorized, Unreachable
 from kip.cloud.fake import FakeCloud
 from kip.cloud.fake_efs import FakeEfs
@@ -68,20 +69,9 @@ class World:
         return await self.done(Cleanup(self.places, tell=self.told.append, timeout_s=timeout_s).run(todo))
 
     async def instance(self, name: str, **tags: str) -> Instance:
-        subnet = (await self.cloud.subnets())[0]
         cluster = tags.get("cluster", "blue")
-        group = await self.cloud.ensure_cell_security_group(cluster=cluster, vpc_id=subnet.vpc_id)
-        request = LaunchRequest(
-            client_token=name,
-            count=1,
-            instance_type="t3.nano",
-            image_id=self.cloud.images[0].image.id,
-            subnet_id=subnet.id,
-            security_group_ids=(group,),
-            user_data=b"",
-            tags={names.TAG_CLUSTER: cluster, names.TAG_NODE: NODE},
-        )
-        return (await self.cloud.launch(request))[0]
+        own = {names.TAG_CLUSTER: cluster, names.TAG_NODE: NODE}
+        return await launched(self.cloud, name, cluster=cluster, tags=own)
 
     async def cell(self, name: str, instance: Instance, *cidrs: str) -> None:
         pod = {"metadata": {"name": name, "namespace": "shop", "uid": name}, "spec": {"nodeName": NODE}}

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.doubles.samples import launched
 
 from kip import cli
-from kip.cloud.base import LaunchRequest
 from kip.cloud.errors import NotAuthorized
 from kip.cloud.fake_efs import FakeEfs
 from kip.efs import cli as efs_cli
@@ -184,19 +184,7 @@ def test_teardown_is_refused_while_cells_run(run: Run, cloud: FakeEfs) -> None:
 
 
 async def start_cell(cloud: FakeEfs) -> None:
-    group = await cloud.ensure_cell_security_group(cluster="blue", vpc_id=cloud.vpc_id)
-    await cloud.launch(
-        LaunchRequest(
-            client_token="cell",
-            count=1,
-            instance_type="t3.nano",
-            image_id=cloud.images[0].image.id,
-            subnet_id="subnet-fake-a",
-            security_group_ids=(group,),
-            user_data=b"",
-            tags={names.TAG_CLUSTER: "blue"},
-        )
-    )
+    await launched(cloud, "cell", tags={names.TAG_CLUSTER: "blue"})
 
 
 def test_without_a_provider_yaml_the_environment_of_the_manual_steps_is_enough(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.doubles.samples import filled
 
 from kip.model import names
 from kip.model.cell import (
@@ -36,38 +37,6 @@ def fresh(**status: object) -> Cell:
     return Cell.from_object({**obj, "status": status})
 
 
-def full() -> Cell:
-    intent = Intent(
-        client_token="kip-abc",
-        attempt=2,
-        count=3,
-        index=1,
-        instance_type="t3.small",
-        subnet_id="subnet-1",
-        zone="us-east-1a",
-        market="spot",
-        image_id="ami-1",
-        parameters_sha256="0" * 32,
-        requested_at=NOW,
-        tags={"app": "web", "Name": "Kip cell"},
-    )
-    cell = replace(
-        fresh(),
-        attempt=1,
-        launches=2,
-        intent=intent,
-        instance_id="i-1",
-        instance_type="t3.small",
-        market="spot",
-        zone="us-east-1a",
-        address="10.0.0.4",
-        pod_ip="10.0.0.5",
-        price="0.0208",
-        host_key="ssh-ed25519 AAAA",
-    )
-    return cell.set(LAUNCHED, "True", "Launched", "i-1", now=NOW)
-
-
 def test_the_new_object_is_named_after_the_pod_and_guarded_by_a_finalizer():
     obj = new_cell_object(POD)
     assert obj["metadata"]["name"] == names.cell_name("u-1") == "kip-u-1"
@@ -82,14 +51,14 @@ def test_the_new_object_is_named_after_the_pod_and_guarded_by_a_finalizer():
 
 
 def test_everything_written_to_the_status_is_read_back():
-    cell = full()
+    cell = filled(fresh())
     obj = new_cell_object(POD)
     obj["metadata"] |= {"uid": "c-1", "resourceVersion": "7", "creationTimestamp": "2026-05-04T11:59:00Z"}
     assert Cell.from_object({**obj, "status": cell.status()}) == cell
 
 
 def test_an_unknown_field_is_written_as_null_so_that_a_merge_patch_removes_the_old_one():
-    status = full().given_up(now=NOW, reason="CellUnreachable", message="no answer").status()
+    status = filled(fresh()).given_up(now=NOW, reason="CellUnreachable", message="no answer").status()
     for key in ("instanceID", "ip", "podIP", "hostKey", "launch", "zone"):
         assert status[key] is None
 
@@ -97,7 +66,7 @@ def test_an_unknown_field_is_written_as_null_so_that_a_merge_patch_removes_the_o
 def test_the_phase_follows_the_life_of_a_cell():
     cell = fresh()
     seen = [cell.phase]
-    cell = replace(cell, intent=full().intent)
+    cell = replace(cell, intent=filled(fresh()).intent)
     seen.append(cell.phase)
     cell = cell.set(LAUNCHED, "True", "Launched", "", now=NOW)
     seen.append(cell.phase)
@@ -131,7 +100,7 @@ def test_the_transition_time_moves_only_with_the_status():
 
 
 def test_a_machine_given_up_leaves_nothing_of_it_but_the_count():
-    cell = full().given_up(now=NOW, reason="CellUnreachable", message="no answer")
+    cell = filled(fresh()).given_up(now=NOW, reason="CellUnreachable", message="no answer")
     assert (cell.attempt, cell.launches, cell.instance_id, cell.pod_may_run) == (2, 2, None, False)
 
 
@@ -153,7 +122,7 @@ def test_the_schema_demands_of_an_intent_just_what_reading_it_needs():
     crd = yaml.safe_load((ROOT / "crds" / "cells.yaml").read_text())
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     launch = schema["properties"]["status"]["properties"]["launch"]
-    written = full().intent.to_dict()
+    written = filled(fresh()).intent.to_dict()
     assert set(launch["properties"]) == set(written)
     for key in written:
         without = {k: v for k, v in written.items() if k != key}

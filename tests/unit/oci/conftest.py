@@ -1,34 +1,19 @@
-"""The local world's registry, really listening, and whatever a test wants to say in a registry's place."""
+"""Whatever a test wants to say in a registry's place, and who asks there."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from tests.doubles.registry import PATIENCE, LocalRegistry, local_registry
+from tests.doubles.registry import PATIENCE
 
 from kip.model.clock import SystemClock
 from kip.oci.client import Registries, open_registries
 from kip.oci.reference import Reference, parse
 from kip.oci.transport import Patience
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[LocalRegistry]:
-    async with local_registry(tmp_path / "registry") as registry:
-        yield registry
-
-
-@pytest.fixture
-async def registries(registry: LocalRegistry) -> AsyncIterator[Registries]:
-    """A client that asks that registry for all others."""
-    async with open_registries(SystemClock(), mirrors={"*": [registry.url]}, patience=PATIENCE) as client:
-        yield client
-
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Answer], Awaitable[str]]

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from kip.bootstrap import layout, units
 from kip.bootstrap.options import BootstrapOptions
 from kip.local.addresses import free_ports
 from kip.tunnel import keys
+from kip.tunnel.connection import Tunnel
 
 _FAKE_SYSTEMCTL = '#!/bin/sh\n[ "$*" = "reload sshd.service" ] && kill -HUP "$(cat {pid_file})"\n'
 _FAKE_NFT = """\
@@ -148,3 +149,10 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
     running = start_sshd(tmp_path)
     yield running
     running.stop()
+
+
+@pytest.fixture
+async def tunnel(sshd: Sshd) -> AsyncIterator[Tunnel]:
+    opened = await Tunnel.dial(**sshd.dial_arguments())
+    yield opened
+    await opened.close()

@@ -8,7 +8,6 @@ import os
 import socket
 import time
 import tracemalloc
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ from kip.tunnel.errors import (
     HostKeyMismatch,
     Unreachable,
 )
-
-
-@pytest.fixture
-async def tunnel(sshd: Any) -> AsyncIterator[Tunnel]:
-    opened = await Tunnel.dial(**sshd.dial_arguments())
-    yield opened
-    await opened.close()
 
 
 async def echo_on(path: Path, greeting: bytes) -> asyncio.Server:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,9 @@ TOKEN = "t" * 44
 
 
 @pytest.fixture
-async def tunnel(sshd: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tunnel]:
+def tunnel(tunnel: Tunnel, sshd: Any, monkeypatch: pytest.MonkeyPatch) -> Tunnel:
     monkeypatch.setattr(join, "DIRECTORY", str(sshd.etc))
-    opened = await Tunnel.dial(**sshd.dial_arguments())
-    yield opened
-    await opened.close()
+    return tunnel
 
 
 def boot(etc: Path, *, token: str = TOKEN) -> str:

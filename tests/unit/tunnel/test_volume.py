@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,13 +12,6 @@ from kip.tunnel import volume
 from kip.tunnel.connection import Tunnel
 from kip.tunnel.errors import CommandFailed
 from kip.tunnel.volume import VolumeSilent
-
-
-@pytest.fixture
-async def tunnel(sshd: Any) -> AsyncIterator[Tunnel]:
-    opened = await Tunnel.dial(**sshd.dial_arguments())
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
