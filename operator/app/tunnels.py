@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from kip.cells.links import Contact
+from kip.cells.link import Contact
 from kip.cells.services import Supply
 from kip.tunnel import join, volume
 from kip.tunnel.connection import Tunnel

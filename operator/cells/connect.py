@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kip.cells.devices import Lacking, lacking
 from kip.cells.goal import served
-from kip.cells.links import Link
+from kip.cells.link import Link
 from kip.cells.relaunch import give_up
 from kip.cells.seed import Seeder
 from kip.cells.stages import Pod, Step, Tools, since_created_s

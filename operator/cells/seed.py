@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from kip.cells.links import Link, Tunnel
+from kip.cells.link import Link, Tunnel
 from kip.cells.report import Reporter
 from kip.cells.stages import Pod
 from kip.images import format as layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from kip.cells.goal import served
-from kip.cells.links import Link
+from kip.cells.link import Link
 from kip.cells.relaunch import give_up
 from kip.cells.stages import Pod, Step, Tools, since_created_s
 from kip.model.cell import CONNECTED, SERVING, Cell

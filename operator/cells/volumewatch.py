@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from kip.cells.links import Link, Tunnel
+from kip.cells.link import Link, Tunnel
 from kip.cells.report import Reporter
 from kip.cells.stages import Pod
 from kip.tunnel.errors import TunnelError

@@ -17,7 +17,8 @@ from kip.app.serving.virtualnode import VirtualNode
 from kip.app.tunnels import SshTunnels
 from kip.cellapi.identity import CellIdentity
 from kip.cellapi.server import CellApi
-from kip.cells.links import Links, Session
+from kip.cells.link import Session
+from kip.cells.links import Links
 from kip.model.cell import Cell
 from kip.model.quantity import whole
 from kip.tunnel.pool import TunnelPool

@@ -22,7 +22,8 @@ from kip.cells.garbage import Sweeper
 from kip.cells.launch import Launch
 from kip.cells.launcher import Launcher
 from kip.cells.lifecycle import Lifecycle
-from kip.cells.links import Contact, Links
+from kip.cells.link import Contact
+from kip.cells.links import Links
 from kip.cells.neighbourhood import Neighbourhood
 from kip.cells.plan import PlanOptions, SelectingPlanner
 from kip.cells.queue import WorkQueue

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kip.cells.links import Contact, Links
+from kip.cells.link import Contact
+from kip.cells.links import Links
 from kip.cells.services import ServiceRules
 from kip.model.cell import CONNECTED, SERVING, Cell, new_cell_object
 from kip.model.clock import ManualClock, settle

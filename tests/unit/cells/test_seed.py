@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.unit.images.test_seeding import AMD, NOW, digest, image, trailer
 
-from kip.cells.links import Link
+from kip.cells.link import Link
 from kip.cells.seed import Seeder
 from kip.images import format as layout
 from kip.images.format import BLOCK, Image

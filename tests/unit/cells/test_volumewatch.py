@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.unit.cells.test_seed import POD, cell
 
-from kip.cells.links import Link
+from kip.cells.link import Link
 from kip.cells.volumewatch import VolumeWatch
 from kip.tunnel.errors import Unreachable
 
