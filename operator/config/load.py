@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kip.config import obsolete, source
+from kip.config import obsolete, source, tree
 from kip.config.obsolete import Where
 from kip.config.problems import ConfigError, ConfigWarning, KeyPath, Problem, explain
 from kip.config.schema.section import key_of
@@ -103,17 +103,10 @@ def _add_environment(data: dict[str, Any], environ: Mapping[str, str]) -> dict[K
         variable = next((name for name in variables if environ.get(name)), None)
         if variable is None:
             continue
-        section: Any = data
-        for step in path[:-1]:
-            if section.get(step) is None:
-                section[step] = {}
-            section = section[step]
-            if not isinstance(section, dict):  # wrong anyway, and reported as such
-                break
-        else:
-            if section.get(path[-1]) in (None, ""):
-                section[path[-1]] = environ[variable]
-                added[path] = f"environment variable {variable}"
+        section = tree.ensure_section(data, path[:-1])
+        if section is not None and section.get(path[-1]) in (None, ""):
+            section[path[-1]] = environ[variable]
+            added[path] = f"environment variable {variable}"
     return added
 
 

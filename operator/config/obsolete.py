@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kip.config import tree
 from kip.config.problems import ConfigWarning, KeyPath, dotted
 
 WITHOUT_EFFECT: Mapping[KeyPath, str] = {
@@ -58,7 +59,7 @@ def replace(data: Mapping[str, Any], where: Where) -> tuple[dict[str, Any], list
 
 def _without_first_kips_image(data: dict[str, Any]) -> dict[KeyPath, str]:
     path = ("cells", "bootImageSpec")
-    spec = _section(data, path)
+    spec = tree.section(data, path)
     if spec is None or _FIRST_KIPS_OWNER not in str(spec.get("owners")):
         return {}
     _pop(data, path)
@@ -67,23 +68,12 @@ def _without_first_kips_image(data: dict[str, Any]) -> dict[KeyPath, str]:
 
 def _pop(data: dict[str, Any], path: KeyPath) -> list[Any]:
     """Take the value at `path` out; a list of it, empty when there is none."""
-    section = _section(data, path[:-1])
+    section = tree.section(data, path[:-1])
     return [section.pop(path[-1])] if section is not None and path[-1] in section else []
 
 
 def _set_default(data: dict[str, Any], path: KeyPath, value: Any) -> None:
     """Set what is not there yet: of an old and a new way to write the same, the new one counts."""
-    section: Any = data
-    for step in path[:-1]:
-        if section.get(step) is None:
-            section[step] = {}
-        section = section[step]
-        if not isinstance(section, dict):  # wrong anyway, and reported as such
-            return
-    section.setdefault(path[-1], value)
-
-
-def _section(data: Any, path: KeyPath) -> dict[Any, Any] | None:
-    for step in path:
-        data = data.get(step) if isinstance(data, dict) else None
-    return data if isinstance(data, dict) else None
+    section = tree.ensure_section(data, path[:-1])
+    if section is not None:
+        section.setdefault(path[-1], value)
