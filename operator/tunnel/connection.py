@@ -7,8 +7,9 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
@@ -40,6 +41,14 @@ OUTPUT_LIMIT = 64 * 1024
 _TAKE_OVER_S = 3.0
 _CLOSE_S = 1.0
 _HOST_KEY_ALGORITHMS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256")
+# Our key, and none of what asyncssh would otherwise read from this machine or try.
+_NOTHING_ELSE: Mapping[str, Any] = {
+    "config": None,
+    "agent_path": None,
+    "gss_host": None,
+    "preferred_auth": "publickey",
+    "compression_algs": None,
+}
 
 
 class Tunnel:
@@ -98,19 +107,15 @@ class Tunnel:
                     address,
                     port,
                     sock=sock,
-                    config=None,
                     client_factory=lambda: owner,
                     username=username,
                     client_keys=[ours],
                     known_hosts=(accepted, [], []),
                     server_host_key_algs=_algorithms(accepted),
-                    agent_path=None,
-                    gss_host=None,
-                    preferred_auth="publickey",
-                    compression_algs=None,
                     login_timeout=handshake_timeout_s,
                     keepalive_interval=keepalive_interval_s,
                     keepalive_count_max=KEEPALIVE_COUNT,
+                    **_NOTHING_ELSE,
                 )
         except asyncssh.HostKeyNotVerifiable as error:
             raise HostKeyMismatch(f"{name}: shows another host key than recorded: {error.reason}") from error

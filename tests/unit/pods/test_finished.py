@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from kip.pods.finished import deletion_deadline, has_started, is_deleted, is_finished, runs_to_completion
+from kip.pods.finished import has_started, is_deleted, is_finished
 
 
 @pytest.mark.parametrize(
@@ -29,9 +28,7 @@ def test_is_finished(phase: str | None, finished: bool) -> None:
 def test_deletion() -> None:
     pod = {"metadata": {"deletionTimestamp": "2026-01-02T03:04:05Z"}}
     assert is_deleted(pod)
-    assert deletion_deadline(pod) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert not is_deleted({"metadata": {}})
-    assert deletion_deadline({"metadata": {}}) is None
 
 
 @pytest.mark.parametrize(
@@ -46,10 +43,3 @@ def test_deletion() -> None:
 )
 def test_has_started(status: dict[str, Any] | None, started: bool) -> None:
     assert has_started({"status": status}) is started
-
-
-@pytest.mark.parametrize(
-    ("policy", "ends"), [("Always", False), (None, False), ("OnFailure", True), ("Never", True)]
-)
-def test_runs_to_completion(policy: str | None, ends: bool) -> None:
-    assert runs_to_completion({"spec": {"restartPolicy": policy}}) is ends
