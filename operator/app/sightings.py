@@ -8,7 +8,6 @@ from contextlib import suppress
 
 import structlog
 
-from kip.cells.goal import TERMINAL_PHASES
 from kip.cells.repository import Cells
 from kip.context import Object
 from kip.kube.client import ApiClient
@@ -17,6 +16,7 @@ from kip.kube.store import PodStore
 from kip.kube.watch import list_all
 from kip.model.clock import Clock
 from kip.node.keeper import NodeKeeper
+from kip.pods.finished import is_finished
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class Observer:
         uid = obj["metadata"]["uid"]
         if kind == "DELETED":
             self._pods.remove(obj)
-            if (obj.get("status") or {}).get("phase") in TERMINAL_PHASES:
+            if is_finished(obj):
                 self._ended_pod_gone(uid)
         else:
             self._pods.put(obj)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kip.cells.goal import TERMINAL_PHASES
 from kip.cells.launch import NoOffer, Planner
 from kip.cells.stages import Pod, Tools, since_created_s
 from kip.cloud.errors import CloudError
@@ -12,6 +11,7 @@ from kip.model.cell import Cell
 from kip.model.names import cell_name
 from kip.model.outcome import Outcome, Stop, Wait
 from kip.pods.annotations import unknown, without_effect
+from kip.pods.finished import is_finished
 
 # The catalogue, prices and permissions change rarely; a pod that cannot be served is looked at again this often.
 _LOOK_AGAIN_S = 60.0
@@ -40,7 +40,7 @@ class Admit:
             # Before all that follows: no kubelet is left that could confirm the end, be the pod new, ended or lost.
             await report.remove(pod)
             return None, Stop("the pod is deleted and has no cell")
-        if status.get("phase") in TERMINAL_PHASES:
+        if is_finished(pod):
             return None, Stop("the pod has ended")
         if status.get("containerStatuses") and status.get("phase") == "Running":
             message = "the pod was running on a cell that no longer exists"

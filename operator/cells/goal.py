@@ -10,13 +10,12 @@ from typing import Any
 from kip.model.cell import DRAINED, SERVING, TERMINATED, Cell
 from kip.model.clock import from_rfc3339
 from kip.model.conditions import Condition
+from kip.pods.finished import is_finished
 
 # A deleted pod's deletionTimestamp already contains its grace period. The kubelet then still kills, unmounts and
 # reports; within 30 s on an ordinary node (Kubernetes' own e2e tests allow that much). After twice that the machine
 # goes, and the pod with it.
 DELETION_SLACK = timedelta(seconds=60)
-
-TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def decide(
         return End("PodGone", "the pod no longer exists")
     has_run = served(cell, pod)
     leaving = bool(pod["metadata"].get("deletionTimestamp"))
-    if (pod.get("status") or {}).get("phase") in TERMINAL_PHASES:
+    if is_finished(pod):
         return End("PodFinished", "the pod has ended", keep_logs=True, remove_pod=leaving)
     begun = _begun(cell)
     if begun is not None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import structlog
 
-from kip.cells.goal import TERMINAL_PHASES
 from kip.cells.repository import Cells
 from kip.cells.stages import Pod
 from kip.kube.client import ApiClient
 from kip.kube.errors import Forbidden, NotFound
 from kip.kube.store import PodStore
 from kip.pods import volumes
+from kip.pods.finished import is_deleted, is_finished
 from kip.pods.spread import Neighbour
 from kip.pods.tree import dig, entries, items
 
@@ -103,5 +103,4 @@ class Neighbourhood:
 
 
 def _counts(pod: dict[str, Any]) -> bool:
-    ended = entries(pod, "status").get("phase") in TERMINAL_PHASES
-    return not ended and not pod["metadata"].get("deletionTimestamp")
+    return not is_finished(pod) and not is_deleted(pod)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from kip.pods.tree import Pod, dig
 
-TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
+_TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
 
 
 def is_finished(pod: Pod) -> bool:
     """Its containers have ended and never start again; the object may stay for long."""
-    return dig(pod, "status", "phase") in TERMINAL_PHASES
+    return dig(pod, "status", "phase") in _TERMINAL_PHASES
 
 
 def is_deleted(pod: Pod) -> bool:
