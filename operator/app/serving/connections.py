@@ -8,9 +8,9 @@ from typing import Any
 import structlog
 
 from kip.app.counting import CountingHooks
-from kip.app.serving.loops import Loops
 from kip.app.serving.planning import Planning
 from kip.app.serving.shared import ClusterObjects
+from kip.app.serving.side import Closers, Loops
 from kip.app.serving.state import NodeState
 from kip.app.serving.surroundings import Surroundings
 from kip.app.serving.virtualnode import VirtualNode
@@ -67,6 +67,9 @@ class Connections:
 
     def loops(self) -> Loops:
         return {"cell API": self.api.run(), "services": self._rules.run(self.links.push_services)}
+
+    def closers(self) -> Closers:
+        return (self.links.close, self.pool.close, self.api.close)
 
     async def _open_session(self, cell: Cell, pod: Mapping[str, Any], token: str) -> Session:
         planner, instance_type = self._planning.planner, cell.instance_type or ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kip.app.serving.loops import Loops
+from kip.app.serving.side import Closers, Loops
 from kip.app.serving.state import NodeState
 from kip.app.serving.surroundings import Surroundings
 from kip.cells.fleet import Fleet
@@ -43,3 +43,6 @@ class Ec2Side:
             "cloud routes": self.routes.run(),
             "tags": self._tagger.run(),
         }
+
+    def closers(self) -> Closers:
+        return (self.launcher.close, self.routes.close, self.compute.close)

@@ -7,7 +7,7 @@ import structlog
 from kip.app.directory import Directory
 from kip.app.journals import CellJournals
 from kip.app.serving.connections import Connections
-from kip.app.serving.loops import Loops
+from kip.app.serving.side import Closers, Loops
 from kip.app.serving.state import NodeState
 from kip.app.serving.surroundings import Surroundings
 from kip.kube.errors import KubeError
@@ -69,8 +69,8 @@ class KubeletApi:
     def loops(self) -> Loops:
         return {"serving certificate": self._keep_certificate(), "kept logs": self._sweep_logs()}
 
-    async def close(self) -> None:
-        await self._server.close()
+    def closers(self) -> Closers:
+        return (self._server.close,)
 
     def forget_logs(self, pod_uid: str) -> None:
         """At once, so that a new pod of the same name does not show them; the sweep finds what this misses."""

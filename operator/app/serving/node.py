@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import structlog
 
-from kip.app.serving import loops, stages
+from kip.app.serving import side, stages
 from kip.app.serving.connections import Connections
 from kip.app.serving.ec2 import Ec2Side
 from kip.app.serving.kubeletapi import KubeletApi
-from kip.app.serving.loops import Loops
 from kip.app.serving.planning import Planning
 from kip.app.serving.shared import ClusterObjects
+from kip.app.serving.side import Loops
 from kip.app.serving.state import NodeState
 from kip.app.serving.surroundings import Surroundings
 from kip.app.serving.virtualnode import VirtualNode
@@ -26,9 +26,6 @@ from kip.model.cell import Cell, Phase
 from kip.observe.metrics import Snapshot
 
 log = structlog.get_logger(__name__)
-
-# A Lease that is lost can be taken three seconds later (kip.kube.lease.Timing).
-_CLOSE_S = 2.4
 
 
 class NodeServing:
@@ -73,15 +70,15 @@ class NodeServing:
         """Serve until cancelled. Raises KubeError, CloudError or OSError if serving cannot begin."""
         clock, state = self._around.clock, self._state
         async with asyncio.TaskGroup() as group:
-            loops.start(group, self._shared.loops())
+            side.start(group, self._shared.loops())
             await when_available(self._node.keeper.start, clock, what="the virtual node")
             await self._shared.wait_synced()
             await self._kubelet.start()
-            loops.start(group, self._kubelet.loops())
+            side.start(group, self._kubelet.loops())
             await when_available(self._observer.resync, clock, what="the node's pods and cells")
             self._node.tell_served()
             log.info("serving", node=state.node_name, pods=len(state.pods), cells=len(state.cells.all()))
-            loops.start(
+            side.start(
                 group,
                 state.loops(),
                 self._connections.loops(),
@@ -95,14 +92,11 @@ class NodeServing:
 
     async def close(self) -> None:
         """Let go of everything, within two and a half seconds whatever hangs; pods go on running. Raises nothing."""
-        connections, ec2 = self._connections, self._ec2
         self._state.close()
         await asyncio.gather(
-            _shut(
-                "connections to cells", connections.links.close, connections.pool.close, connections.api.close
-            ),
-            _shut("kubelet API", self._kubelet.close),
-            _shut("calls to EC2", ec2.launcher.close, ec2.routes.close, ec2.compute.close),
+            side.close("connections to cells", self._connections.closers()),
+            side.close("kubelet API", self._kubelet.closers()),
+            side.close("calls to EC2", self._ec2.closers()),
         )
 
     def snapshot(self) -> Snapshot:
@@ -146,17 +140,6 @@ class NodeServing:
             metrics=around.metrics.metering,
         )
         return {"metering": metering.run()}
-
-
-async def _shut(what: str, *closers: Callable[[], Awaitable[None]]) -> None:
-    for close in closers:
-        try:
-            async with asyncio.timeout(_CLOSE_S / len(closers)):
-                await close()
-        except TimeoutError:
-            log.error("not closed in time", what=what, step=close.__qualname__)
-        except Exception:
-            log.exception("not closed", what=what, step=close.__qualname__)
 
 
 def _oldest_s(cells: Iterable[Cell], now: datetime) -> dict[Phase, float]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kip.app.serving.ec2 import Ec2Side
-from kip.app.serving.loops import Loops
 from kip.app.serving.shared import ClusterObjects
+from kip.app.serving.side import Loops
 from kip.app.serving.state import NodeState
 from kip.app.serving.surroundings import Surroundings
 from kip.app.site import site_options

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from kip.app.defaults import PodDefaults
-from kip.app.serving.loops import Loops
+from kip.app.serving.side import Loops
 from kip.cells.services import ServiceRules
 from kip.kube.client import ApiClient
 from kip.kube.informer import Informer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kip.app.serving.loops import Loops
+from kip.app.serving.side import Loops
 from kip.app.serving.surroundings import Surroundings
 from kip.cells.queue import WorkQueue
 from kip.cells.repository import Cells

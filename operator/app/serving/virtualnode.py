@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from kip.app.serving.ec2 import Ec2Side
-from kip.app.serving.loops import Loops
+from kip.app.serving.side import Loops
 from kip.app.serving.state import NodeState
 from kip.app.serving.surroundings import Surroundings
 from kip.node.cloudhealth import CloudHealth
