@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kip.model.burstable import surplus_usd
+from kip.model.instance_type import InstanceType
 from kip.model.market import MarketData
 from kip.model.requirements import Market, Requirements
 from kip.selection.candidates import Candidate
@@ -22,6 +23,9 @@ from kip.selection.labels import allows_place, allows_type
 #: How much cheaper a type of a previous generation must be to be preferred: it is slower for the same vCPUs, and
 #: AWS has less of it every year.
 OLD_GENERATION_FACTOR = 1.2
+
+# About what M, C and R of the sixth and seventh generation and G5 and G6 cost an hour in us-east-1 in 2026.
+_USD_PER_VCPU, _USD_PER_GIB, _USD_PER_GPU = 0.034, 0.004, 0.7
 
 Rank = tuple[bool, float, int, int, str]
 
@@ -48,12 +52,21 @@ class Priced:
 
 
 def rank(candidate: Candidate, usd: float | None) -> Rank:
-    """Sorts the better one first: known prices, cheap, then with more memory and CPU left, then by name."""
+    """Sorts the better one first: known prices, cheap, then with more memory and CPU left, then by name.
+
+    Among those of unknown price the smallest is taken for the cheapest: any of them would do for the pod.
+    """
     kind = candidate.type
-    if usd is None:
-        return True, 0.0, -candidate.memory_bytes, -candidate.cpu_millis, kind.name
-    cost = usd if kind.current_generation else usd * OLD_GENERATION_FACTOR
-    return False, cost, -candidate.memory_bytes, -candidate.cpu_millis, kind.name
+    cost = _guessed_usd(kind) if usd is None else usd
+    if not kind.current_generation:
+        cost *= OLD_GENERATION_FACTOR
+    return usd is None, cost, -candidate.memory_bytes, -candidate.cpu_millis, kind.name
+
+
+def _guessed_usd(kind: InstanceType) -> float:
+    """Only good to put types in order: never shown, nor compared with a price."""
+    gib = kind.memory_mib / 1024
+    return kind.vcpus * _USD_PER_VCPU + gib * _USD_PER_GIB + kind.gpus * _USD_PER_GPU
 
 
 def surplus_usd_per_hour(candidate: Candidate, needs: Requirements) -> float:

@@ -95,6 +95,13 @@ def test_wrong_annotations_are_said(invoke: Invoke) -> None:
     assert "cheap" in found["workloads"][0]["refused"]
 
 
+def test_without_any_price_a_small_pod_gets_a_small_machine(invoke: Invoke) -> None:
+    found = json.loads(invoke("-f", "-", "-o", "json", "--region", "us-west-9", stdin=WEB).output)
+    first = found["workloads"][0]["ranking"][0]
+    assert first["usdPerHour"] is None
+    assert (first["vcpus"], first["memoryMiB"]) == (2, 4096)
+
+
 def test_an_annotation_that_nobody_knows_is_said(invoke: Invoke) -> None:
     text = WEB.replace("name: web", "name: web, annotations: {pod.elotl.co/lauch-type: spot}")
     result = invoke("-f", "-", stdin=text)

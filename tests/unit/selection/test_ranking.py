@@ -77,6 +77,18 @@ def test_a_price_of_zero_is_a_price() -> None:
     assert rank(free, 0.0) < rank(other, 0.1) < rank(unknown, None)
 
 
+def test_of_unknown_prices_the_smallest_machine_goes_first() -> None:
+    names = ["u7in-32tb.224xlarge", "c7i.24xlarge", "m7i.large", "g6.xlarge"]
+    sizes = {"c7i.24xlarge": 96, "u7in-32tb.224xlarge": 896}
+    found = [candidate(n, sizes.get(n, 2), usd=None, gpus=int(n[0] == "g")) for n in names]
+    assert [c.name for c in sorted(found, key=lambda c: rank(c, None))] == [
+        "m7i.large",
+        "g6.xlarge",
+        "c7i.24xlarge",
+        "u7in-32tb.224xlarge",
+    ]
+
+
 def test_a_previous_generation_must_be_a_fifth_cheaper() -> None:
     new, old = candidate("m7i.large"), candidate("m4.large", current_generation=False)
     assert rank(new, 0.119) < rank(old, 0.1) < rank(new, 0.121)
