@@ -119,11 +119,12 @@ def known_paths(schema: type[BaseModel], prefix: KeyPath = ()) -> Iterator[KeyPa
     for field in schema.model_fields.values():
         path = (*prefix, field.alias or "")
         yield path
-        section = _section_of(field.annotation)
+        section = section_of(field.annotation)
         if section is not None:
             yield from known_paths(section, path)
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field of this type holds, or each of its entries; None for a plain value."""
     candidates = (annotation, *getattr(annotation, "__args__", ()))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
