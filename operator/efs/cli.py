@@ -94,7 +94,9 @@ def setup(
     timeout_s: float,
     **usual_options: Any,
 ) -> None:
-    """Make whatever is missing: security groups, their rule, the file system, a mount target in each zone.
+    """Make whatever is missing.
+
+    These are security groups, their rule, the file system, and a mount target in each zone.
 
     May be repeated, and goes on where a run broke off.
 
@@ -126,7 +128,7 @@ def setup(
 @usual
 @with_place
 def status(**usual_options: Any) -> None:
-    """Say what there is of what `kip efs setup` would make with the same options.
+    """Say what there is of what setup would make with these options.
 
     Exit status: 0 everything is there and available, 1 something is not, 2 wrong usage.
     """

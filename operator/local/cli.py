@@ -56,7 +56,7 @@ def up(name: str, only: tuple[str, ...], without: tuple[str, ...]) -> None:
 @_named
 @click.option("--keep", is_flag=True, help="Leave the world up, and say how to look at it.")
 def demo(name: str, *, keep: bool) -> None:
-    """Show pods running on cells of their own, with the commands to type.
+    """Show pods on cells of their own, with the commands to type.
 
     Brings the world up, tells the story, and takes down what it brought up.
     """
@@ -76,7 +76,7 @@ def down(name: str) -> None:
 @local.command()
 @_named
 def status(name: str) -> None:
-    """Show each part; exit code 1 when one that was started is not ready."""
+    """Show each part. The exit status is 1 when one that was started is not ready."""
     world = _existing(name)
     found = lifecycle.status(world)
     _print_table(
@@ -99,7 +99,10 @@ def status(name: str) -> None:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def kubectl(arguments: tuple[str, ...]) -> None:
-    """Run kubectl as the world's administrator; KIP_LOCAL_NAME names another world than the default one."""
+    """Run kubectl as the world's administrator.
+
+    KIP_LOCAL_NAME names another world than the default one.
+    """
     world = _existing(os.environ.get("KIP_LOCAL_NAME", DEFAULT_NAME))
     program = build.ensure(build.KUBERNETES, ConsoleProgress()) / "kubectl"
     # With the cache in the world's directory nothing of the world stays in the user's.
@@ -110,7 +113,7 @@ def kubectl(arguments: tuple[str, ...]) -> None:
 @local.command("instances")
 @_named
 def show_instances(name: str) -> None:
-    """Show the EC2 instances that the AWS endpoint has, those that are over included."""
+    """Show the EC2 instances, those that are over included."""
     from kip.local import instances  # noqa: PLC0415 (the AWS SDK: half a second that few commands need)
 
     found = instances.describe(_existing(name))
@@ -130,7 +133,10 @@ def show_instances(name: str) -> None:
 @_named
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def load(name: str, image: Path) -> None:
-    """Put a saved IMAGE (docker save, buildah push, OCI archive) into the world's registry."""
+    """Put a saved IMAGE into the world's registry.
+
+    It is a file of docker save or buildah push, or an OCI archive.
+    """
     for loaded in registry.load(image, _existing(name).url("registry")):
         click.echo(f"loaded {loaded}")
 

@@ -46,6 +46,13 @@ def test_help_names_every_command_without_loading_the_local_world(invoke):
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("group", ["local", "efs", "iam", "image-cache", "config"])
+def test_no_line_of_a_list_of_commands_is_cut_off(invoke, group):
+    result = invoke(group, "--help")
+    assert result.exit_code == 0
+    assert not [line for line in result.output.splitlines()[1:] if line.endswith("...")]
+
+
 def test_it_tells_its_version(invoke):
     result = invoke("--version")
     assert result.exit_code == 0
