@@ -28,6 +28,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 export NAMESPACE=${NAMESPACE:-kip}
+registry_given=${IMAGE_REGISTRY:+yes}
 export IMAGE_REGISTRY=${IMAGE_REGISTRY:-117940112483.dkr.ecr.us-east-1.amazonaws.com/4737f648-c51e-4cca-a3a5-afe7268bf539/cg-2196059056}
 export IMAGE_TAG=${IMAGE_TAG:-1.0-latest}
 export VPC_ID=${VPC_ID:-} SUBNET_IDS=${SUBNET_IDS:-} CELL_INSTANCE_PROFILE_ARN=${CELL_INSTANCE_PROFILE_ARN:-}
@@ -80,7 +81,7 @@ expect_if_set() {
 expect CLUSTER_NAME '[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?' my-cluster
 expect USE_REGION '[a-z]{2,4}(-[a-z]+)+-[0-9]+' us-west-2
 expect KIP_SERVICE_ACCOUNT_ROLE_ARN 'arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+' \
-    arn:aws:iam::012345678910:role/kip
+    "arn:aws:iam::012345678910:role/kip (an account has 12 digits)"
 expect NAMESPACE '[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?' kip
 expect IMAGE_REGISTRY '[a-z0-9][A-Za-z0-9.:/_-]*' registry.example.com/team
 expect IMAGE_TAG '[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}' 1.0-latest
@@ -89,7 +90,7 @@ expect_if_set SUBNET_IDS 'subnet-[0-9a-z]+([, ]+subnet-[0-9a-z]+)*' subnet-0123a
 expect_if_set VPC_ID 'vpc-[0-9a-z]+' vpc-0123abcd
 expect_if_set CELL_INSTANCE_PROFILE_ARN \
     'arn:aws[a-z-]*:iam::[0-9]{12}:instance-profile/[A-Za-z0-9_+=,.@/-]+' \
-    arn:aws:iam::012345678910:instance-profile/kip-cell
+    "arn:aws:iam::012345678910:instance-profile/kip-cell (an account has 12 digits)"
 expect_if_set NFS_VOLUME_ENDPOINT '[A-Za-z0-9.-]+:/[A-Za-z0-9._/-]*' fs-0123abcd.efs.us-west-2.amazonaws.com:/
 command -v kubectl >/dev/null || problems+=("kubectl was not found; expected 1.22 or newer")
 command -v envsubst >/dev/null || problems+=("envsubst was not found; it is part of GNU gettext (package gettext-base)")
@@ -99,6 +100,14 @@ if ((${#problems[@]})); then
     done
     exit 1
 fi
+
+# Asked first and once, instead of leaving the same to each call of kubectl.
+reach_cluster() {
+    local said
+    said=$(kubectl get --raw /version --request-timeout=15s 2>&1) ||
+        fail "kubectl reaches no cluster (${said##*$'\n'}); for one on EKS:" \
+            "aws eks update-kubeconfig --name $CLUSTER_NAME --region $USE_REGION"
+}
 
 # EKS puts nodes, and with them the pods of the cluster's DNS, into this group, which admits nobody but its own members.
 # An installation must not fail for it: whoever runs this may lack the permission, and can name another group later.
@@ -116,7 +125,13 @@ find_cluster_security_group() {
         "DNS nor its pods"
 }
 
-export CLUSTER_SECURITY_GROUP=${CLUSTER_SECURITY_GROUP:-$(find_cluster_security_group)}
+[[ $action == print ]] || reach_cluster
+export CLUSTER_SECURITY_GROUP=${CLUSTER_SECURITY_GROUP:-}
+if [[ $action != uninstall ]]; then
+    CLUSTER_SECURITY_GROUP=${CLUSTER_SECURITY_GROUP:-$(find_cluster_security_group)}
+    [[ $registry_given ]] || warn "IMAGE_REGISTRY is not set: $IMAGE_REGISTRY/kip:$IMAGE_TAG is Kip Enterprise's," \
+        "and this version is not published there"
+fi
 SUBNET_IDS=$(sed 's/[, ]\{1,\}/, /g' <<<"$SUBNET_IDS")
 
 work=$(mktemp -d)
@@ -156,6 +171,8 @@ job_state() {
 
 clean_up() {
     local state=/
+    [[ $(kubectl get namespace "$NAMESPACE" --ignore-not-found --output name) ]] ||
+        fail "there is no namespace $NAMESPACE: Kip is not installed there; NAMESPACE says where it is"
     kubectl --namespace "$NAMESPACE" delete job kip-uninstall --ignore-not-found
     kubectl apply -f "$work/uninstall.yaml"
     while [[ $state == / ]]; do
@@ -173,6 +190,7 @@ print) cat "$work/installation.yaml" ;;
 install)
     kubectl apply -f "$work/installation.yaml"
     echo "Kip is being started. To see it: kubectl --namespace $NAMESPACE get pods; kubectl get nodes"
+    echo "Whether all is well: kubectl --namespace $NAMESPACE exec deploy/kip-provider -- kip doctor --in-cluster"
     ;;
 uninstall)
     render uninstall

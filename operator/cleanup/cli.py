@@ -56,9 +56,20 @@ INCOMPLETE, REFUSED = 1, 3
 @click.option(
     "--force", is_flag=True, help="Also while pods are bound to the nodes or an operator is running."
 )
+@click.option(
+    "--when-refused",
+    metavar="TEXT",
+    default="--drain has the pods evicted, --force goes on nevertheless",
+    help="What to say then of how to go on, where it is not by these options.",
+)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
-    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Seconds to wait for AWS."
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    help="Seconds to wait for AWS.",
 )
 def cleanup(
     *,
@@ -69,6 +80,7 @@ def cleanup(
     drain: bool,
     stop: str | None,
     force: bool,
+    when_refused: str,
     output: str,
     timeout_s: float,
 ) -> None:
@@ -89,7 +101,7 @@ def cleanup(
         settings, _ = config.load(config_file)
     except config.ConfigError as error:
         raise click.ClickException(str(error)) from error
-    options = _Options(dry_run, yes, drain, stop, force, output == "json", timeout_s)
+    options = _Options(dry_run, yes, drain, stop, force, when_refused, output == "json", timeout_s)
     try:
         sys.exit(asyncio.run(_clean(settings, kubeconfig, options)))
     except ConfigException as error:
@@ -107,6 +119,7 @@ class _Options:
     drain: bool
     stop: str | None
     force: bool
+    when_refused: str
     json: bool
     timeout_s: float
 
@@ -120,7 +133,7 @@ async def _clean(settings: Settings, kubeconfig: Path | None, options: _Options)
         refused = bool(todo.refusals) and not options.force
         outcome = Outcome()
         if not options.json:
-            click.echo(told(todo, refused=refused))
+            click.echo(told(todo, options.when_refused if refused else None))
         if todo.steps and not refused and not options.dry_run:
             if not options.yes:
                 click.confirm("Remove all of this?", abort=True)
@@ -162,11 +175,11 @@ async def _found(places: Places, settings: Settings, name: str, options: _Option
     return found
 
 
-def told(todo: Plan, *, refused: bool) -> str:
-    """A plan for people."""
-    lines = [f"{'refused' if refused else 'warning'}: {why}" for why in todo.refusals]
-    if refused:
-        lines.append("--force does it nevertheless")
+def told(todo: Plan, when_refused: str | None) -> str:
+    """A plan for people; with how to go on if it is refused."""
+    lines = [f"{'warning' if when_refused is None else 'refused'}: {why}" for why in todo.refusals]
+    if when_refused is not None:
+        lines.append(when_refused)
     if not todo.steps:
         lines.append("nothing is left")
     for kind, steps in by_kind(todo.steps).items():

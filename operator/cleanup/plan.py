@@ -95,7 +95,7 @@ def _refusals(found: Found) -> Iterator[str]:
     if using:
         yield (
             f"pods are bound to the virtual nodes and would lose their machines: {_listed(using)}; "
-            "delete them first, or give --drain"
+            "delete them first"
         )
 
 

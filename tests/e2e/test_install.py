@@ -205,6 +205,8 @@ def test_an_uninstallation_is_refused_while_pods_run_and_names_them(kip: Install
     assert refused.returncode != 0
     assert "job kip-uninstall failed" in refused.stderr
     log = kip.kubectl("logs", "-n", NAMESPACE, "job/kip-uninstall").stdout
+    assert log in refused.stdout + refused.stderr, "Helm shows it"
+    assert "helm rollback kip " in log
     assert "refused: pods are bound to the virtual nodes" in log
     for name in ("shop/web", "shop/api", "shop/routed"):
         assert name in log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,7 +187,54 @@ def test_a_wrong_value_is_refused_by_its_name(helm, values: dict[str, Any], said
 def test_what_is_missing_is_said(helm, missing: str) -> None:
     refused = helm(**{missing: ""})
     assert refused.returncode != 0
-    assert f"{missing}: " in refused.stderr
+    assert f"needed, such as by --set {missing}=" in refused.stderr
+
+
+def test_all_that_is_missing_is_said_at_once(helm) -> None:
+    refused = helm(clusterName="", region="")
+    assert "--set clusterName=my-cluster --set region=us-west-2\n" in refused.stderr
+
+
+@pytest.fixture
+def notes(project: Path, helm_program: Path, tmp_path: Path) -> Callable[..., str]:
+    """NOTES.txt as an installation shows it; `helm template` leaves it out."""
+    chart = tmp_path / "kip"
+    shutil.copytree(project / "charts" / "kip", chart)
+    text = (chart / "templates" / "NOTES.txt").read_text()
+    (chart / "templates" / "shown.yaml").write_text(
+        f'{{{{ define "shown" }}}}{text}{{{{ end }}}}\ntext: {{{{ include "shown" . | toJson }}}}\n'
+    )
+
+    def shown(**values: Any) -> str:
+        given = [f"--set-json={key}={json.dumps(value)}" for key, value in {**GIVEN, **values}.items()]
+        command = [
+            helm_program,
+            "template",
+            "kip",
+            chart,
+            "--namespace=tools",
+            "--show-only=templates/shown.yaml",
+        ]
+        done = subprocess.run([*command, *given], capture_output=True, text=True, check=True, timeout=60)
+        return str(yaml.safe_load(done.stdout)["text"])
+
+    return shown
+
+
+def test_the_notes_warn_of_what_is_not_set(notes: Callable[..., str]) -> None:
+    assert notes().count("WARNING: ") == 3
+    told = notes(
+        clusterSecurityGroup="sg-1",
+        serviceAccount={"roleARN": "arn:aws:iam::012345678910:role/kip"},
+        image={"repository": "registry.example.com/kip"},
+    )
+    assert "WARNING" not in told
+
+
+def test_the_notes_lead_to_the_releases_namespace(notes: Callable[..., str]) -> None:
+    told = notes()
+    assert "kubectl -n tools logs job/kip-uninstall" in told
+    assert "kubectl -n tools rollout status deployment/kip-provider" in told
 
 
 def test_everything_goes_into_the_releases_namespace(render) -> None:
@@ -356,6 +404,14 @@ def test_what_becomes_of_pods_when_kip_is_uninstalled(render, pods: str, option:
     assert {"cleanup", "--yes", "--stop=kip-provider", "--timeout=60"} <= given
     assert given & {"--drain", "--force"} == ({option} if option else set())
     assert job["spec"]["activeDeadlineSeconds"] == 60
+
+
+def test_whoever_is_refused_is_told_how_to_go_on(render) -> None:
+    job = render()[("Job", "tools/kip-uninstall")]
+    assert job["metadata"]["annotations"]["helm.sh/hook-output-log-policy"] == "hook-succeeded,hook-failed"
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    [told] = [a for a in container["args"] if a.startswith("--when-refused=")]
+    assert told.endswith("\nTo keep it: helm rollback kip 1 --namespace tools")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ VARIABLES = {
     "CLUSTER_NAME": "shop",
     "USE_REGION": "us-west-2",
     "KIP_SERVICE_ACCOUNT_ROLE_ARN": "arn:aws:iam::012345678910:role/kip",
+    "IMAGE_REGISTRY": "registry.example.com/team",
 }
 # `kubectl kustomize DIR` prints the installation; of that, provider.yaml is what these tests look at.
 KUBECTL = 'cat "$2/provider.yaml"'
@@ -139,6 +140,11 @@ def test_that_it_is_not_found_is_said_in_one_line_and_nothing_fails(
         ("SUBNET_IDS", "subnet-1,vpc-1", "subnet-0123abcd,subnet-4567cdef"),
         ("SUBNET_IDS", "subnet-1,", "subnet-0123abcd,subnet-4567cdef"),
         ("VPC_ID", "subnet-1", "vpc-0123abcd"),
+        (
+            "CELL_INSTANCE_PROFILE_ARN",
+            "arn:aws:iam::11123456789:instance-profile/kip-cell",
+            "arn:aws:iam::012345678910:instance-profile/kip-cell (an account has 12 digits)",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused(deploy: Deploy, name: str, value: str, expected: str) -> None:
@@ -164,6 +170,37 @@ def test_all_that_is_wrong_is_said_at_once(deploy: Deploy, tmp_path: Path) -> No
         "envsubst",
     )
     assert [line.split()[1].partition("=")[0] for line in said] == [*wrong]
+
+
+def test_that_the_default_registry_does_not_have_it_is_said(deploy: Deploy) -> None:
+    without = {name: value for name, value in VARIABLES.items() if name != "IMAGE_REGISTRY"}
+    done = deploy("--dry-run", **without, CLUSTER_SECURITY_GROUP="sg-1")
+    assert done.returncode == 0
+    assert re.fullmatch(
+        r"deploy.sh: IMAGE_REGISTRY is not set: \S+/kip:1.0-latest is .* not published there\n", done.stderr
+    )
+
+
+@pytest.mark.parametrize("action", [(), ("--uninstall",), ("--uninstall", "--drain")])
+def test_without_a_cluster_nothing_is_tried_but_told(
+    deploy: Deploy, programs, tmp_path: Path, action
+) -> None:
+    programs("kubectl", f'echo "$*" >>{tmp_path}/called; echo connection refused >&2; exit 1')
+    done = deploy(*action, **VARIABLES)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "deploy.sh: kubectl reaches no cluster (connection refused); for one on EKS: "
+        "aws eks update-kubeconfig --name shop --region us-west-2\n"
+    )
+    assert (tmp_path / "called").read_text() == "get --raw /version --request-timeout=15s\n"
+
+
+def test_where_kip_is_not_nothing_is_uninstalled(deploy: Deploy, programs, tmp_path: Path) -> None:
+    programs("kubectl", f'echo "$1" >>{tmp_path}/called')
+    done = deploy("--uninstall", **VARIABLES)
+    assert done.returncode == 1
+    assert done.stderr.startswith("deploy.sh: there is no namespace kip: Kip is not installed there")
+    assert set((tmp_path / "called").read_text().split()) == {"get", "kustomize"}
 
 
 def test_it_is_also_where_the_guide_has_always_called_it(project: Path) -> None:

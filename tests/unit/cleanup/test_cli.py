@@ -163,8 +163,18 @@ def test_pods_in_the_way_keep_kip_running(places: Places, run: Callable[..., Res
     asyncio.run(bind_pod(places))
     result = run("--yes", "--stop", "kip-provider")
     assert result.exit_code == 3
-    assert "shop/web; delete them first, or give --drain" in result.stdout
+    assert "shop/web; delete them first\n--drain has the pods evicted, --force" in result.stdout
     assert replicas(places) == 2
+
+
+def test_how_to_go_on_is_said_in_the_words_of_whoever_uninstalls(
+    places: Places, run: Callable[..., Result]
+) -> None:
+    asyncio.run(bind_pod(places))
+    result = run("--yes", "--when-refused", "helm rollback kip 3")
+    assert result.exit_code == 3
+    assert "helm rollback kip 3" in result.stdout
+    assert "--force" not in result.stdout
 
 
 @pytest.mark.parametrize("pods", [False, True])
