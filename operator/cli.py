@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -139,18 +141,31 @@ def _with_user_data(report: Any) -> Any:
     from kip.model.clock import SystemClock  # noqa: PLC0415
 
     settings, _ = _load(report.file)
-    _check_instance_data(settings, config)
+    own = _check_instance_data(settings, config)
     trouble = userdata.trouble(settings, SystemClock())
-    place = ("cells", "cloudInitFile")
-    return report if trouble is None else Report(report.file, problems=(Problem(place, trouble),))
+    if trouble is not None:
+        return Report(report.file, problems=(Problem(("cells", "cloudInitFile"), trouble),))
+    return replace(report, warnings=(*report.warnings, *_unknown_type(settings, own)))
 
 
-def _check_instance_data(settings: Any, config: Any) -> None:
-    """Better said now than when a node is served."""
+def _unknown_type(settings: Any, own: Any) -> Iterator[Any]:
+    """No error, as AWS may have new types; but pods that request nothing get no cell if it is a slip of the pen."""
+    from kip.cloud import catalogue  # noqa: PLC0415
+    from kip.config import ConfigWarning  # noqa: PLC0415
+
+    region, wanted = settings.cloud.aws.region, settings.cells.default_instance_type
+    known = {kind.name for kind in own.types(catalogue.load(region) if region else catalogue.everything())}
+    if wanted not in known:
+        message = f"{wanted} is no type that this version knows{f' in {region}' if region else ''}"
+        yield ConfigWarning(("cells", "defaultInstanceType"), message)
+
+
+def _check_instance_data(settings: Any, config: Any) -> Any:
+    """What it brings. Better said now than when a node is served that something is wrong with it."""
     from kip.cloud import instance_data  # noqa: PLC0415
 
     try:
-        instance_data.of(settings.cells.instance_data, settings.cloud.aws.region or "")
+        return instance_data.of(settings.cells.instance_data, settings.cloud.aws.region or "")
     except config.ConfigError as error:
         raise click.ClickException(str(error)) from error
 

@@ -87,9 +87,9 @@ def leaves(section: BaseModel, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, 
 
 def shown(value: Any, field: FieldInfo) -> str:
     """A value as one would write it in the file, without secrets."""
-    if any(isinstance(mark, Size) for mark in field.metadata):
+    if value is not None and any(isinstance(mark, Size) for mark in field.metadata):
         return format_bytes(value)
-    if any(isinstance(mark, Duration) for mark in field.metadata):
+    if value is not None and any(isinstance(mark, Duration) for mark in field.metadata):
         return format_seconds(value)
     return _plain(value)
 

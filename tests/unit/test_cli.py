@@ -64,6 +64,22 @@ def test_a_right_file_is_called_right(invoke, provider):
     assert result.exit_code == 0, result.output
 
 
+def test_a_default_type_that_nobody_knows_is_warned_of(invoke, provider):
+    provider.write_text(MINIMAL + "cells: {defaultInstanceType: t9.huge}\n")
+    result = invoke("config", "check", provider)
+    assert result.exit_code == 0
+    assert (
+        "warning: cells.defaultInstanceType: t9.huge is no type that this version knows in us-east-1"
+        in result.output
+    )
+
+
+def test_what_is_not_set_is_shown_as_none(invoke, provider):
+    lines = invoke("config", "check", provider).output.splitlines()
+    assert "warning" not in lines[0]
+    assert [line.split()[1] for line in lines if ".controller.maxSize:" in line] == ["(none)"]
+
+
 def test_a_wrong_key_is_named_with_its_path_and_refused(invoke, provider):
     provider.write_text(MINIMAL + "cells:\n  bootDelay: 3\n")
     for command in (("config", "check", provider), ("run", "--config", provider)):
