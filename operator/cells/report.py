@@ -14,11 +14,13 @@ from kip.kube.events import EventRecorder
 from kip.model.cell import Cell
 from kip.model.clock import Clock, to_rfc3339
 from kip.model.names import GROUP, VERSION
+from kip.pods.finished import ended_statuses
 
 log = structlog.get_logger(__name__)
 
 # The condition that says why a pod was stopped by something other than itself; Job failure policies read it.
 _DISRUPTION = "DisruptionTarget"
+_READINESS = ("Ready", "ContainersReady")
 
 
 class Reporter:
@@ -91,7 +93,8 @@ class Reporter:
         Raises KubeError: a pod that looked alive without a machine would never be replaced.
         """
         await self._warn(pod, reason, message)
-        now = to_rfc3339(self._clock.now())
+        moment = self._clock.now()
+        now = to_rfc3339(moment)
         disruption = {
             "type": _DISRUPTION,
             "status": "True",
@@ -100,13 +103,19 @@ class Reporter:
             "lastTransitionTime": now,
         }
         others = [
-            {**c, "status": "False", "lastTransitionTime": now} if c["type"] == "Ready" else c
+            {**c, "status": "False", "lastTransitionTime": now} if c["type"] in _READINESS else c
             for c in (pod.get("status") or {}).get("conditions") or []
             if c["type"] != _DISRUPTION
         ]
         await self._patch_status(
             pod,
-            {"phase": "Failed", "reason": reason, "message": message, "conditions": [*others, disruption]},
+            {
+                "phase": "Failed",
+                "reason": reason,
+                "message": message,
+                "conditions": [*others, disruption],
+                **ended_statuses(pod, message, moment),
+            },
         )
 
     async def remove(self, pod: Mapping[str, Any]) -> None:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from kip.pods.tree import Pod, dig
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from kip.model.clock import to_rfc3339
+from kip.pods.tree import Pod, dig, items
+
+# Reason and exit code that a kubelet writes of containers whose end it has not seen (kubelet_pods.go).
+_UNKNOWN_END = {"reason": "ContainerStatusUnknown", "exitCode": 137}
+_STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 _TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
 
@@ -20,3 +29,22 @@ def is_deleted(pod: Pod) -> bool:
 def has_started(pod: Pod) -> bool:
     """A kubelet has written about its containers."""
     return any(dig(pod, "status", kind) for kind in ("containerStatuses", "initContainerStatuses"))
+
+
+def ended_statuses(pod: Pod, message: str, now: datetime) -> dict[str, list[Mapping[str, Any]]]:
+    """The parts of `status` about containers, as they are when the machine is gone: none runs, none is ready."""
+    return {
+        kind: [_ended(s, message, now) for s in items(pod, "status", kind)]
+        for kind in _STATUSES
+        if dig(pod, "status", kind)
+    }
+
+
+def _ended(status: Mapping[str, Any], message: str, now: datetime) -> Mapping[str, Any]:
+    running = dig(status, "state", "running")
+    if running is None:
+        return status
+    known = {"startedAt": running.get("startedAt"), "containerID": status.get("containerID")}
+    terminated = {**_UNKNOWN_END, "message": message, "finishedAt": to_rfc3339(now)}
+    terminated |= {key: value for key, value in known.items() if value}
+    return {**status, "ready": False, "started": False, "state": {"terminated": terminated}}

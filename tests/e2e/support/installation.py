@@ -55,7 +55,8 @@ class InstalledWorld(E2eWorld):
     def upgrade(self, **values: Any) -> None:
         """`helm upgrade` to these values; the others stay."""
         self.helm(
-            *("upgrade", "kip", str(self._project / "charts" / "kip"), "--reset-then-reuse-values", *_WAIT), **values
+            *("upgrade", "kip", str(self._project / "charts" / "kip"), "--reset-then-reuse-values", *_WAIT),
+            **values,
         )
 
     def config(self, *, labels: Object | None = None, **cells: Any) -> Object:

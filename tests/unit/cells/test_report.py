@@ -76,12 +76,17 @@ async def test_a_lost_pod_has_failed_by_disruption_and_is_not_ready(world):
         {"type": "Ready", "status": "True", "lastTransitionTime": "2025-01-01T00:00:00Z"},
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2025-01-01T00:00:00Z"},
     ]
-    await world.report.failed(await world.pod(phase="Running", conditions=before), "InstanceGone", "spot")
+    containers = [{"name": "app", "ready": True, "state": {"running": {"startedAt": "2025-01-01T00:00:00Z"}}}]
+    pod = await world.pod(phase="Running", conditions=before, containerStatuses=containers)
+    await world.report.failed(pod, "InstanceGone", "spot")
     status = await world.status()
     assert (status["phase"], status["reason"], status["message"]) == ("Failed", "InstanceGone", "spot")
     conditions = {c["type"]: c for c in status["conditions"]}
     assert conditions["Ready"]["status"] == "False"
     assert conditions["PodScheduled"] == before[1]
+    [app] = status["containerStatuses"]
+    assert app["ready"] is False
+    assert app["state"]["terminated"]["exitCode"] == 137
     assert (conditions["DisruptionTarget"]["status"], conditions["DisruptionTarget"]["reason"]) == (
         "True",
         "InstanceGone",

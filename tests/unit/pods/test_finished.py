@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from kip.pods.finished import has_started, is_deleted, is_finished
+from kip.pods.finished import ended_statuses, has_started, is_deleted, is_finished
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,42 @@ def test_deletion() -> None:
 )
 def test_has_started(status: dict[str, Any] | None, started: bool) -> None:
     assert has_started({"status": status}) is started
+
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_when_the_machine_is_gone_no_container_runs() -> None:
+    running = {
+        "name": "app",
+        "containerID": "containerd://1",
+        "ready": True,
+        "started": True,
+        "restartCount": 2,
+        "state": {"running": {"startedAt": "2026-01-02T00:00:00Z"}},
+    }
+    done = {"name": "init", "ready": True, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+    pulling = {"name": "side", "ready": False, "state": {"waiting": {"reason": "ErrImagePull"}}}
+    status = {"containerStatuses": [running, pulling], "initContainerStatuses": [done]}
+    assert ended_statuses({"status": status}, "spot", NOW) == {
+        "initContainerStatuses": [done],
+        "containerStatuses": [
+            {
+                **running,
+                "ready": False,
+                "started": False,
+                "state": {
+                    "terminated": {
+                        "reason": "ContainerStatusUnknown",
+                        "exitCode": 137,
+                        "message": "spot",
+                        "startedAt": "2026-01-02T00:00:00Z",
+                        "finishedAt": "2026-01-02T03:04:05Z",
+                        "containerID": "containerd://1",
+                    }
+                },
+            },
+            pulling,
+        ],
+    }
+    assert ended_statuses({"status": {"phase": "Pending"}}, "spot", NOW) == {}
