@@ -473,6 +473,10 @@ def failed(world: E2eWorld, namespace: str, pod: str, reason: str) -> str:
         status = world.existing("pods", pod, namespace)["status"]
         assert (status["phase"], status.get("reason")) == ("Failed", reason), status
         assert world.cell_of(pod, namespace) is None, "its cell is still there"
+        containers = status.get("containerStatuses", ())
+        assert not [c["name"] for c in containers if c["ready"] or "running" in c["state"]], (
+            "none can run any more"
+        )
         return str(status["message"])
 
     return world.eventually(look, _REPLACED, f"pod {pod} has failed: {reason}", namespace)

@@ -223,6 +223,20 @@ def test_the_logs_of_a_cells_own_programs(
     assert 0 < len(told.splitlines()) <= 101
 
 
+def test_they_are_followed_until_the_cell_is_gone(
+    prometheus: Prometheus, world: E2eWorld, shared_namespace: str
+) -> None:
+    world.run(manifests.pod("brief", shared_namespace))
+    command = ["setsid", "--ctty", "--wait", sys.executable, "-m", "kip", "logs", f"{shared_namespace}/brief"]
+    with terminal(
+        [*command, "--system", "-f", "--tail", "1"], world.environment, rows=24, columns=400
+    ) as screen:
+        screen.until("cloud-init")
+        world.kubectl("delete", "pod", "-n", shared_namespace, "brief", "--wait=false")
+        screen.until("there is no cell", timeout=60)
+        assert screen.ended() == 0
+
+
 def test_whoever_may_not_get_nodes_proxy_sees_no_logs_of_cells(
     prometheus: Prometheus, world: E2eWorld, shared_namespace: str
 ) -> None:
