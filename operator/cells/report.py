@@ -114,7 +114,7 @@ class Reporter:
                 "reason": reason,
                 "message": message,
                 "conditions": [*others, disruption],
-                **ended_statuses(pod, message, moment),
+                **ended_statuses(pod, reason, message, moment),
             },
         )
 

@@ -107,27 +107,22 @@ async def _show(kubeconfig: Path | None, wanted: _Wanted, clock: Clock) -> None:
     async with connected(kubeconfig) as client:
         cells = (await list_all(client, CELLS_PATH, {})).items
         cell = request.chosen(cells, wanted.cell)
-        # Following begins behind the last line, so it has to be known, wanted or not.
-        tail = max(wanted.tail, 1) if wanted.follow else wanted.tail
-        text = await _read(client, cell, wanted.units, tail, wanted.since)
-        _print(text if wanted.tail else "")
         if wanted.follow:
-            await _follow(client, cell, wanted, text, clock)
+            await _follow(client, cell, wanted, clock)
+        else:
+            _print(await _read(client, cell, wanted.units, wanted.tail, wanted.since))
 
 
-async def _follow(
-    client: ApiClient, cell: Mapping[str, Any], wanted: _Wanted, first: str, clock: Clock
-) -> None:
+async def _follow(client: ApiClient, cell: Mapping[str, Any], wanted: _Wanted, clock: Clock) -> None:
     """Ask again and again, until the cell is gone: a stream would hold the cell's connection, and a terminal is soon
-    forgotten."""
+    forgotten. A machine that is just booting does not answer yet."""
     following = Following()
-    following.fresh(first)
+    # Following begins behind the last line, so it has to be known, wanted or not.
+    tail, shown = max(wanted.tail, 1), wanted.tail > 0
     trouble = ""
     while True:
-        await clock.sleep(FOLLOW_EVERY_S)
-        since = following.since or wanted.since
         try:
-            text = await _read(client, cell, wanted.units, MOST_NEW_LINES, since)
+            text = await _read(client, cell, wanted.units, tail, following.since or wanted.since)
         except _CellGone as gone:
             click.echo(f"kip: {gone}", err=True)
             return
@@ -137,12 +132,15 @@ async def _follow(
             if str(error) != trouble:
                 click.echo(f"kip: {error}; still trying", err=True)
             trouble = str(error)
-            continue
-        trouble = ""
-        new, missing = following.fresh(text)
-        if missing:
-            click.echo(f"kip: more than {MOST_NEW_LINES} lines at once, older ones are left out", err=True)
-        _print(new)
+        else:
+            new, missing = following.fresh(text)
+            if missing:
+                click.echo(
+                    f"kip: more than {MOST_NEW_LINES} lines at once, older ones are left out", err=True
+                )
+            _print(new if shown else "")
+            tail, shown, trouble = MOST_NEW_LINES, True, ""
+        await clock.sleep(FOLLOW_EVERY_S)
 
 
 def _print(text: str) -> None:

@@ -99,6 +99,7 @@ def test_following_shows_what_is_new_until_the_cell_is_gone(
     api: Proxied, run: Callable[..., Result], no_waiting: list[float]
 ) -> None:
     api.before = [
+        Answer(502, b"cell kip-u: no connection\n"),
         Answer(200, entry(1, "a") + entry(2, "b")),
         Answer(200, entry(2, "b") + entry(2, "c")),
         Answer(502, b"cell kip-u: no answer\n"),
@@ -110,14 +111,16 @@ def test_following_shows_what_is_new_until_the_cell_is_gone(
     assert result.exit_code == 0, result.output
     assert result.stdout.encode() == entry(1, "a") + entry(2, "b") + entry(2, "c") + entry(3, "d")
     assert result.stderr.splitlines() == [
+        "kip: cell kip-u: no connection; still trying",
         "kip: cell kip-u: no answer; still trying",
         "kip: there is no cell kip-u of this node",
     ]
-    assert [path.partition("?")[2] for path in api.asked[:2]] == [
+    assert [path.partition("?")[2] for path in api.asked[:3]] == [
+        "query=kubelet&tailLines=7",
         "query=kubelet&tailLines=7",
         "query=kubelet&tailLines=2000&sinceTime=2026-01-01T00%3A00%3A02Z",
     ]
-    assert no_waiting == [command.FOLLOW_EVERY_S] * 5
+    assert no_waiting == [command.FOLLOW_EVERY_S] * 6
 
 
 def test_following_without_what_is_there_already(

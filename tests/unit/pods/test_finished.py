@@ -61,7 +61,7 @@ def test_when_the_machine_is_gone_no_container_runs() -> None:
     done = {"name": "init", "ready": True, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
     pulling = {"name": "side", "ready": False, "state": {"waiting": {"reason": "ErrImagePull"}}}
     status = {"containerStatuses": [running, pulling], "initContainerStatuses": [done]}
-    assert ended_statuses({"status": status}, "spot", NOW) == {
+    assert ended_statuses({"status": status}, "InstanceGone", "spot", NOW) == {
         "initContainerStatuses": [done],
         "containerStatuses": [
             {
@@ -70,7 +70,7 @@ def test_when_the_machine_is_gone_no_container_runs() -> None:
                 "started": False,
                 "state": {
                     "terminated": {
-                        "reason": "ContainerStatusUnknown",
+                        "reason": "InstanceGone",
                         "exitCode": 137,
                         "message": "spot",
                         "startedAt": "2026-01-02T00:00:00Z",
@@ -82,4 +82,4 @@ def test_when_the_machine_is_gone_no_container_runs() -> None:
             pulling,
         ],
     }
-    assert ended_statuses({"status": {"phase": "Pending"}}, "spot", NOW) == {}
+    assert ended_statuses({"status": {"phase": "Pending"}}, "InstanceGone", "spot", NOW) == {}
