@@ -164,16 +164,6 @@ class CellSession:
         """The kubelet is, or was, told to run the pod."""
         return self._pod_shown
 
-    @property
-    def node_ready(self) -> bool:
-        """The kubelet reports that it is Ready, in this session."""
-        return self._shadow is not None and self._shadow.ready
-
-    @property
-    def node_message(self) -> str:
-        """What the kubelet says of its readiness, for people who wonder why nothing happens."""
-        return "the kubelet has not asked yet" if self._shadow is None else self._shadow.ready_message
-
     def offered(self, resource: str) -> int:
         """How many of these devices the kubelet has reported in this session, for pods to use."""
         return 0 if self._shadow is None else int(self._shadow.allocatable(resource))

@@ -65,16 +65,6 @@ class ShadowNode:
         """The object as JSON. Kept in this form because it is read far more often than changed."""
         return self._encoded
 
-    @property
-    def ready(self) -> bool:
-        """The kubelet says that it is Ready."""
-        return self._ready
-
-    @property
-    def ready_message(self) -> str:
-        """What the kubelet says about it."""
-        return self._ready_message
-
     def allocatable(self, resource: str) -> Decimal:
         """How much of it the Node offers to pods. Of devices (`nvidia.com/gpu`), what the kubelet has reported, because
         neither the instance's capacity nor what a pod needs puts any there."""
@@ -128,10 +118,8 @@ class ShadowNode:
         encoded = msgspec.json.encode(node)
         if len(encoded) > self._max_bytes:
             raise too_large(f"the Node would have more than {self._max_bytes} bytes")
-        uid, condition = str(node["metadata"]["uid"]), _condition(node, "Ready")
-        message = str(condition.get("message", "the kubelet has not reported yet"))
+        uid = str(node["metadata"]["uid"])
         self._encoded, self._resource_version, self._uid = encoded, version, uid
-        self._ready, self._ready_message = condition.get("status") == "True", message
         self._allocatable = node["status"].get("allocatable", {})
         self.changed.fire()
 
@@ -214,7 +202,3 @@ def _check(node: Object) -> None:
 
 def _has_type(element: object) -> bool:
     return isinstance(element, dict) and isinstance(element.get("type"), str)
-
-
-def _condition(node: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    return next((entry for entry in items(node, "status", "conditions") if entry.get("type") == kind), {})

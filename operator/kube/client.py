@@ -25,7 +25,6 @@ from kip.kube.errors import Unavailable, from_reply
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
-JSON_PATCH = "application/json-patch+json"
 
 # The API server's own limit for a request body, etcd's included, is 3 MiB; an answer line of a watch is one object.
 _READ_BUFFER_BYTES = 2**21

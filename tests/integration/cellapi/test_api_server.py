@@ -391,7 +391,8 @@ async def test_a_status_of_the_shadow_does_not_reach_the_real_node(world: World)
         "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"kubeletVersion": "v9"}}
     }
     assert (await kubelet.patch(f"/api/v1/nodes/{NODE}/status", patch))[0] == 200
-    assert kubelet.session.node_ready
+    shadow = (await kubelet.get(f"/api/v1/nodes/{NODE}"))[1]
+    assert shadow["status"]["nodeInfo"]["kubeletVersion"] == "v9"
     after = await cluster.admin.get(f"/api/v1/nodes/{NODE}")
     assert after["status"] == before["status"]
 

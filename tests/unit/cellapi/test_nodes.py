@@ -101,10 +101,9 @@ async def test_devices_are_what_the_kubelet_has_reported(world: Any, identity: A
 
 async def test_unknown_virtual_node_is_503(world: Any, identity: Any) -> None:
     world.node = None
-    session, kubelet = await world.open(identity)
+    _, kubelet = await world.open(identity)
     for answer in (await kubelet.get(ONE), await kubelet.get("/api/v1/nodes"), await kubelet.patch(ONE, {})):
         assert answer.status == 503
-    assert not session.node_ready
 
 
 async def test_capacity_unknown_for_the_instance_is_what_the_pod_needs(
@@ -141,19 +140,6 @@ async def test_a_pod_that_grows_beyond_the_instance_is_the_kubelets_to_refuse(
     world.pods.replace([pod], "30")
     _, kubelet = await world.open(identity)
     assert (await kubelet.get(ONE)).json["status"]["allocatable"]["memory"] == "4Gi"
-
-
-async def test_readiness_is_seen(running: Any) -> None:
-    session, kubelet = running
-    assert session.node_message == "the kubelet has not asked yet"
-    await kubelet.patch(ONE + "/status", FIRST_PATCH)
-    assert not session.node_ready
-    assert session.node_message == "no CNI"
-    ready = {
-        "status": {"conditions": [{"type": "Ready", "status": "True", "message": "kubelet is posting ready"}]}
-    }
-    await kubelet.patch(ONE + "/status", ready)
-    assert session.node_ready
 
 
 async def test_a_patch_that_changes_nothing_keeps_the_version(running: Any) -> None:
