@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+Result = TypeVar("Result")
 
 
 class Clock(Protocol):
@@ -111,6 +114,13 @@ class ManualClock:
                 woken.set_result(None)
             await settle()
         self._elapsed = end
+
+    async def finish(self, work: Awaitable[Result]) -> Result:
+        """What comes of `work`; time passes while it waits, in steps of a second. Raises what it raises."""
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            await self.advance(1)
+        return task.result()
 
 
 async def settle() -> None:

@@ -87,13 +87,7 @@ class Steady:
 
         A kubelet that is shown an empty list of pods kills their containers within three seconds.
         """
-        seen = self.ticks()[-1]
-        self.world.eventually(
-            lambda: self.ticks()[-1] >= seen + 5 * seconds,
-            seconds + 15,
-            "the ticker ticks on",
-            self.namespace,
-        )
+        self.tick_on(seconds)
         ticks = self.ticks()
         assert ticks == list(range(1, len(ticks) + 1))
         for name in self.NAMES:
@@ -118,9 +112,8 @@ def steady(world: E2eWorld, shared_namespace: str) -> Iterator[Steady]:
     """Pods that run all through this module, and as they began."""
     pods = Steady.start(world, shared_namespace)
     yield pods
-    pods.tick_on(
-        3
-    )  # a kubelet that is shown an empty list of pods kills their containers within three seconds
+    # A kubelet that is shown an empty list of pods kills their containers within three seconds.
+    pods.tick_on(3)
     pods.undisturbed()
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from tests.doubles.samples import launched
@@ -24,7 +23,6 @@ from kip.model.clock import ManualClock
 
 NODE, NET = "kip-provider-0", "172.20.0.0/16"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
-Result = TypeVar("Result")
 
 
 class SlowCloud(FakeCloud):
@@ -54,19 +52,14 @@ class World:
         self.places = Places(self.api, self.cloud, self.cloud, self.cloud, self.clock)
         self.told: list[str] = []
 
-    async def done(self, work: Awaitable[Result]) -> Result:
-        """Its result; time passes while it waits."""
-        task = asyncio.ensure_future(work)
-        while not task.done():
-            await self.clock.advance(1)
-        return task.result()
-
     async def look(self) -> Found:
-        return await self.done(look(self.places, cluster="blue", node_names=(NODE,), namespace="kip"))
+        return await self.clock.finish(look(self.places, cluster="blue", node_names=(NODE,), namespace="kip"))
 
     async def clean(self, *, timeout_s: float = 60) -> Outcome:
         todo = plan(await self.look())
-        return await self.done(Cleanup(self.places, tell=self.told.append, timeout_s=timeout_s).run(todo))
+        return await self.clock.finish(
+            Cleanup(self.places, tell=self.told.append, timeout_s=timeout_s).run(todo)
+        )
 
     async def instance(self, name: str, **tags: str) -> Instance:
         cluster = tags.get("cluster", "blue")
@@ -177,7 +170,7 @@ async def test_a_lease_that_is_renewed_while_we_look_has_a_living_holder(world: 
     assert not task.done()
     renewed = {"spec": {"renewTime": "2026-01-01T00:00:02.000000Z"}}
     await world.api.patch(f"{LEASES.format('kip')}/{NODE}", renewed)
-    found = await world.done(task)
+    found = await world.clock.finish(task)
     assert found.operators == ((NODE, "kip-alive"),)
     assert plan(found).refusals
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -28,13 +27,6 @@ class World:
         self.told: list[str] = []
         places = Places(self.api, cloud, cloud, cloud, self.clock)
         self.ending = Ending(places, tell=self.told.append, timeout_s=30)
-
-    async def done(self, work: Awaitable[None]) -> None:
-        """Returns when it is; time passes while it waits."""
-        task = asyncio.ensure_future(work)
-        while not task.done():
-            await self.clock.advance(1)
-        task.result()
 
     async def pod(self, name: str, **more: Any) -> None:
         body = {
@@ -73,7 +65,7 @@ async def test_pods_are_evicted_from_a_closed_node_and_their_cells_are_waited_fo
     assert not task.done(), "their machines run"
     for name in ("web", "db"):
         await world.end(name)
-    await world.done(task)
+    await world.clock.finish(task)
     assert world.told.count("evicted shop/web") == 1
 
 
@@ -86,20 +78,20 @@ async def test_a_disruption_budget_is_kept_to_until_it_allows(world: World) -> N
     await world.clock.advance(5)
     assert "evicted shop/web" in world.told
     await world.end("web")
-    await world.done(task)
+    await world.clock.finish(task)
 
 
 async def test_what_does_not_end_is_listed(world: World) -> None:
     await world.pod("web")
     world.api.fail("POST", "/eviction", status=429, times=100)
     with pytest.raises(NotEnded, match=r"within 30 s; left: pod shop/web \(.*429.*\), cell kip-"):
-        await world.done(world.ending.drain([NODE]))
+        await world.clock.finish(world.ending.drain([NODE]))
 
 
 async def test_pods_that_have_ended_are_not_evicted(world: World) -> None:
     await world.pod("job", status={"phase": "Succeeded"})
     await world.end("job")
-    await world.done(world.ending.drain([NODE]))
+    await world.clock.finish(world.ending.drain([NODE]))
     assert not [line for line in world.told if "evicted" in line]
 
 
@@ -112,16 +104,16 @@ async def test_the_deployment_is_scaled_to_nothing_and_its_processes_are_waited_
     assert deployment["spec"]["replicas"] == 0
     assert not task.done()
     await world.api.patch(f"{DEPLOYMENTS}/kip-provider", {"status": {"replicas": None}})
-    await world.done(task)
+    await world.clock.finish(task)
 
 
 async def test_processes_that_do_not_end_are_told(world: World) -> None:
     body = {"metadata": {"name": "kip-provider"}, "spec": {"replicas": 2}, "status": {"replicas": 2}}
     await world.api.create(DEPLOYMENTS, body)
     with pytest.raises(NotEnded, match="processes have not ended within 30 s; left: 2 of them"):
-        await world.done(world.ending.stop("kip", "kip-provider"))
+        await world.clock.finish(world.ending.stop("kip", "kip-provider"))
 
 
 async def test_where_the_deployment_is_gone_nothing_is_stopped(world: World) -> None:
-    await world.done(world.ending.stop("kip", "kip-provider"))
+    await world.clock.finish(world.ending.stop("kip", "kip-provider"))
     assert world.told == []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -17,8 +15,6 @@ from kip.efs.teardown import Teardown
 from kip.efs.waiting import Outcome
 from kip.model.clock import ManualClock
 
-Result = TypeVar("Result")
-
 CLUSTER = "blue"
 
 
@@ -30,13 +26,6 @@ class World:
         self.cloud = FakeEfs(clock=self.clock)
         self.places = Places(self.cloud, self.cloud, self.cloud, self.cloud, self.clock)
         self.told: list[str] = []
-
-    async def done(self, work: Awaitable[Result]) -> Result:
-        """Its result; time passes while it waits."""
-        task = asyncio.ensure_future(work)
-        while not task.done():
-            await self.clock.advance(1)
-        return task.result()
 
     async def wanted(self, where: Where | None = None, **changes: Any) -> Wanted:
         place = where or Where(vpc_id=self.cloud.vpc_id)
@@ -53,7 +42,7 @@ class World:
         wanted = await self.wanted(**changes)
         todo = plan(await self.look(), wanted)
         assert not todo.refusals
-        return await self.done(
+        return await self.clock.finish(
             Setup(self.places, wanted, tell=self.told.append, timeout_s=timeout_s).run(todo)
         )
 
@@ -62,7 +51,9 @@ class World:
 
     async def take_down(self, *, timeout_s: float = 300) -> Outcome:
         todo = await self.removal()
-        return await self.done(Teardown(self.places, tell=self.told.append, timeout_s=timeout_s).run(todo))
+        return await self.clock.finish(
+            Teardown(self.places, tell=self.told.append, timeout_s=timeout_s).run(todo)
+        )
 
     async def system_id(self) -> str:
         (system,) = await self.cloud.file_systems()

@@ -36,13 +36,13 @@ CREATING, DELETING = [("it", "creating")], [("it", "deleting")]
 
 
 async def test_each_state_is_told_once(world: World) -> None:
-    await world.done(waiting(world).until(answers(CREATING, CREATING, DELETING, DELETING, [])))
+    await world.clock.finish(waiting(world).until(answers(CREATING, CREATING, DELETING, DELETING, [])))
     assert world.told == ["it  creating …", "it  deleting …"]
 
 
 async def test_what_lasts_is_told_again(world: World) -> None:
     with pytest.raises(Unfinished, match="not within 100 s: it is creating; run again"):
-        await world.done(waiting(world).until(answers(CREATING)))
+        await world.clock.finish(waiting(world).until(answers(CREATING)))
     assert len(world.told) == 4
 
 
@@ -54,7 +54,7 @@ async def test_it_is_asked_less_and_less_often(world: World) -> None:
         return CREATING
 
     with pytest.raises(Unfinished):
-        await world.done(waiting(world).until(look))
+        await world.clock.finish(waiting(world).until(look))
     pauses = [round(after - before, 3) for before, after in itertools.pairwise(asked)]
     assert pauses[0] == 0.5
     assert pauses == sorted(pauses)
@@ -62,22 +62,22 @@ async def test_it_is_asked_less_and_less_often(world: World) -> None:
 
 
 async def test_what_passes_is_waited_out_and_said(world: World) -> None:
-    await world.done(waiting(world).until(answers(CREATING, Throttled("slow down"), [])))
+    await world.clock.finish(waiting(world).until(answers(CREATING, Throttled("slow down"), [])))
     assert world.told == ["it  creating …", "AWS  slow down …"]
 
 
 async def test_what_does_not_pass_is_raised(world: World) -> None:
     with pytest.raises(NotAuthorized):
-        await world.done(waiting(world).until(answers(NotAuthorized("no"))))
+        await world.clock.finish(waiting(world).until(answers(NotAuthorized("no"))))
     with pytest.raises(Throttled):
-        await world.done(waiting(world, timeout_s=3).until(answers(Throttled("slow down"))))
+        await world.clock.finish(waiting(world, timeout_s=3).until(answers(Throttled("slow down"))))
 
 
 async def test_a_call_is_repeated_while_aws_does_not_know_what_was_just_made(world: World) -> None:
     unknown = from_code("CreateMountTarget", "SecurityGroupNotFound", "no such group")
     call = answers(unknown, unknown, [("answer", "")])
-    assert await world.done(waiting(world).patiently(call)) == [("answer", "")]
+    assert await world.clock.finish(waiting(world).patiently(call)) == [("answer", "")]
     with pytest.raises(CloudError, match="no such group"):
-        await world.done(waiting(world).patiently(answers(unknown)))
+        await world.clock.finish(waiting(world).patiently(answers(unknown)))
     with pytest.raises(InvalidRequest):
-        await world.done(waiting(world).patiently(answers(InvalidRequest("never"))))
+        await world.clock.finish(waiting(world).patiently(answers(InvalidRequest("never"))))

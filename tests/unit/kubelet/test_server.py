@@ -345,7 +345,9 @@ async def test_a_slow_caller_slows_the_cell_down_and_loses_nothing(world: World,
     writer.close()
 
 
-async def test_a_caller_who_hangs_up_ends_the_cells_stream(world: World, cells: Any) -> None:
+async def followed(world: World, cells: Any) -> tuple[Any, asyncio.StreamReader, asyncio.StreamWriter]:
+    """A cell's kubelet, and the connection over which a container's log of it is read as it grows."""
+
     async def follow(_head: bytes, reader: Any, writer: Any) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\nline\n")
         await writer.drain()
@@ -355,20 +357,17 @@ async def test_a_caller_who_hangs_up_ends_the_cells_stream(world: World, cells: 
     reader, writer = await world.connect()
     writer.write(b"GET /containerLogs/ns/a/app?follow=true HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readuntil(b"line\n")
+    return kubelet, reader, writer
+
+
+async def test_a_caller_who_hangs_up_ends_the_cells_stream(world: World, cells: Any) -> None:
+    kubelet, _reader, writer = await followed(world, cells)
     writer.close()
     await asyncio.wait_for(kubelet.ended.wait(), 10)
 
 
 async def test_closing_the_server_cuts_every_stream(world: World, cells: Any) -> None:
-    async def follow(_head: bytes, reader: Any, writer: Any) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\nline\n")
-        await writer.drain()
-        await reader.read()
-
-    kubelet = await cells.add("ns", "a", follow)
-    reader, writer = await world.connect()
-    writer.write(b"GET /containerLogs/ns/a/app?follow=true HTTP/1.1\r\nHost: x\r\n\r\n")
-    await reader.readuntil(b"line\n")
+    kubelet, reader, _writer = await followed(world, cells)
     await asyncio.wait_for(world.server.close(), 5)
     await asyncio.wait_for(kubelet.ended.wait(), 10)
     with contextlib.suppress(OSError):
