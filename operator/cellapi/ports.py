@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from kip.cellapi.identity import CellIdentity
-from kip.kube.client import Impersonation, Reply
+from kip.kube.client import Reply, RequestOptions
 
 Object = dict[str, Any]
 Event = tuple[str, Object]
@@ -17,18 +16,7 @@ Event = tuple[str, Object]
 class ApiClient(Protocol):
     """The real API server (`kip.kube.client.ApiClient`)."""
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        content_type: str | None = None,
-        accept: str = "application/json",
-        impersonate: Impersonation | None = None,
-        timeout_s: float = 30,
-    ) -> Reply:
+    async def request(self, method: str, path: str, **options: Unpack[RequestOptions]) -> Reply:
         """Send one request; raises `kip.kube.errors.Unavailable` when there is no answer."""
         ...
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import aiohttp
 import msgspec
@@ -36,6 +36,17 @@ class Impersonation:
 
     user: str
     groups: tuple[str, ...] = ()
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a request may say beside its method and path, for those who pass one on (`ApiClient.request`)."""
+
+    params: Mapping[str, str] | None
+    body: bytes | None
+    content_type: str | None
+    accept: str
+    impersonate: Impersonation | None
+    timeout_s: float
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ import copy
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Unpack, cast
 from urllib.parse import unquote
 
 import aiohttp
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from kip.kube.client import JSON, ApiClient, Impersonation, Reply
+from kip.kube.client import ApiClient, Reply, RequestOptions
 from kip.kube.errors import Unavailable
 from kip.model.clock import Clock, SystemClock, to_rfc3339
 
@@ -125,18 +125,8 @@ class FakeApi(ApiClient):
     async def close(self) -> None:
         """Nothing is open."""
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        content_type: str | None = None,
-        accept: str = JSON,
-        impersonate: Impersonation | None = None,
-        timeout_s: float = 30,
-    ) -> Reply:
+    async def request(self, method: str, path: str, **options: Unpack[RequestOptions]) -> Reply:
+        body = options.get("body")
         asked = Request(method, path, None if body is None else msgspec.json.decode(body))
         self.requests.append(asked)
         # A request over a network always gives others a turn: code that is right only without one shall not pass.
@@ -147,7 +137,7 @@ class FakeApi(ApiClient):
         if fault is not None and not fault.after:
             return self._failure(asked, fault)
         try:
-            answer, status = self._serve(asked, params or {})
+            answer, status = self._serve(asked, options.get("params") or {})
         except _Refusal as refusal:
             answer, status = refusal.answer(), refusal.status
         if fault is not None:

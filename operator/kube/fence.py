@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Unpack
 
-from kip.kube.client import JSON, ApiClient, Impersonation, Reply
+from kip.kube.client import ApiClient, Reply, RequestOptions
 from kip.kube.errors import Unavailable
 
 _READS = frozenset(("GET", "HEAD"))
@@ -29,30 +30,9 @@ class FencedClient(ApiClient):
         self._may_write = may_write
         self._slots = asyncio.Semaphore(_WRITES_AT_ONCE)
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        content_type: str | None = None,
-        accept: str = JSON,
-        impersonate: Impersonation | None = None,
-        timeout_s: float = 30,
-    ) -> Reply:
+    async def request(self, method: str, path: str, **options: Unpack[RequestOptions]) -> Reply:
         """As ApiClient.request; raises Unavailable for a write that is not ours to make any more."""
-        send = functools.partial(
-            super().request,
-            method,
-            path,
-            params=params,
-            body=body,
-            content_type=content_type,
-            accept=accept,
-            impersonate=impersonate,
-            timeout_s=timeout_s,
-        )
+        send = functools.partial(super().request, method, path, **options)
         if method in _READS:
             return await send()
         async with self._slots:

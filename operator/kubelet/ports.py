@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol, Unpack
+
+from kip.kube.client import RequestOptions
 
 
 class Reply(Protocol):
@@ -20,18 +21,7 @@ class Reply(Protocol):
 class ApiClient(Protocol):
     """The part of `kip.kube.client.ApiClient` used here."""
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        content_type: str | None = None,
-        accept: str = "application/json",
-        impersonate: Any = None,
-        timeout_s: float = 30,
-    ) -> Reply:
+    async def request(self, method: str, path: str, **options: Unpack[RequestOptions]) -> Reply:
         """Send one request; raises kip.kube.errors.Unavailable when there is no answer."""
         ...
 
