@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kip.images import format as layout
-from kip.images import layerfile, tar, tarwriter
+from kip.images import layerfile, tar, tarheader, tarwriter
 from kip.images.decompress import decompressed
 from kip.images.errors import LayerRefused, WrongContent, translated
 from kip.images.format import Layer, Trailer
@@ -159,9 +159,9 @@ class _Attempt:
     program: Mksquashfs
     stack: ExitStack
 
-    def write(self, reader: tar.Reader, entry: tar.Entry, inode: Inode, path: bytes) -> None:
+    def write(self, reader: tar.Reader, entry: tarheader.Entry, inode: Inode, path: bytes) -> None:
         """Writes the entry under that path and with the inode's attributes."""
-        size = entry.size if entry.kind == tar.FILE else 0
+        size = entry.size if entry.kind == tarheader.FILE else 0
         link, device = inode.link or b"", (entry.major, entry.minor)
         self.program.write(
             tarwriter.header(path, entry.kind, inode.attributes, size=size, link=link, device=device)
@@ -173,7 +173,7 @@ class _Attempt:
     def write_link(self, path: bytes, inode: Inode, target: bytes) -> None:
         """Writes a further name of what was written as `target`."""
         self.program.write(
-            tarwriter.header(path, tar.LINK, replace(inode.attributes, xattrs={}), link=target)
+            tarwriter.header(path, tarheader.LINK, replace(inode.attributes, xattrs={}), link=target)
         )
 
     @contextmanager
@@ -207,14 +207,14 @@ def _tail(tree: Tree) -> Iterator[bytes]:
             owner = node.attributes or Attributes()
             if node.opaque:
                 owner = replace(owner, xattrs={**owner.xattrs, **_OPAQUE})
-            yield tarwriter.header(path, tar.DIRECTORY, owner)
+            yield tarwriter.header(path, tarheader.DIRECTORY, owner)
         else:
             owner = _WHITEOUT
-            yield tarwriter.header(path, tar.CHARACTER, owner)
+            yield tarwriter.header(path, tarheader.CHARACTER, owner)
         has_roots = has_roots or 0 in (owner.uid, owner.gid)
     if not has_roots:
         name = _OF_ROOT
         while name in tree.root.children:
             name += b"_"
-        yield tarwriter.header(name, tar.CHARACTER, _WHITEOUT)
+        yield tarwriter.header(name, tarheader.CHARACTER, _WHITEOUT)
     yield tarwriter.END

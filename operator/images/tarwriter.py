@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kip.images import tar
+from kip.images.tarheader import BLOCK
 from kip.images.tree import Attributes
 
-END = bytes(2 * tar.BLOCK)
+END = bytes(2 * BLOCK)
 _NAME, _LINK = 100, 100  # bytes in the header
 
 
@@ -38,7 +38,7 @@ def header(
 
 def padding(size: int) -> bytes:
     """What comes after a content of that size."""
-    return bytes(-size % tar.BLOCK)
+    return bytes(-size % BLOCK)
 
 
 def _special(kind: bytes, content: bytes) -> bytes:
@@ -64,7 +64,7 @@ def _block(
     device: tuple[int, int] = (0, 0),
 ) -> bytes:
     mode, uid, gid = attributes.mode, attributes.uid, attributes.gid
-    block = bytearray(tar.BLOCK)
+    block = bytearray(BLOCK)
     block[0 : len(path)] = path
     block[100:107] = b"%07o" % mode
     block[108:116] = _number(uid, 8)

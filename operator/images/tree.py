@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from kip.images import tar
 from kip.images.errors import LayerRefused
-from kip.images.tar import Entry, shown
+from kip.images.tarheader import DIRECTORY, FILE, LINK, SYMLINK, Entry, shown
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
@@ -103,13 +102,13 @@ class Tree:
             self._put(parent, _whited_out(base), Whiteout())
             return None
         path = where + b"/" + base if where else base
-        if entry.kind == tar.DIRECTORY:
+        if entry.kind == DIRECTORY:
             self._make_directory(parent, base, entry)
             return None
-        if entry.kind == tar.LINK:
+        if entry.kind == LINK:
             target = self._link(parent, base, entry)
             return (path, target) if target else None
-        link = entry.link if entry.kind == tar.SYMLINK else None
+        link = entry.link if entry.kind == SYMLINK else None
         inode = Inode(index, path, entry.kind, link, attributes_of(entry, entry.kind))
         self._put(parent, base, inode)
         return inode
@@ -279,9 +278,9 @@ def attributes_of(entry: Entry, kind: bytes) -> Attributes:
 def _xattrs(entry: Entry, kind: bytes) -> dict[bytes, bytes]:
     """Those that containerd can set: nothing of trusted.*, nothing that the kernel does not know, user.* on files and
     directories alone."""
-    if kind != tar.SYMLINK and (acls := [key for key in _ACLS if key in entry.xattrs]):
+    if kind != SYMLINK and (acls := [key for key in _ACLS if key in entry.xattrs]):
         raise LayerRefused(f"{shown(entry.name)} has {shown(acls[0])}, which squashfs cannot keep")
-    of_user = kind in (tar.FILE, tar.DIRECTORY)
+    of_user = kind in (FILE, DIRECTORY)
     return {
         key: value
         for key, value in entry.xattrs.items()

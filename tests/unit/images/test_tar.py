@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.images.layers import TIME, directory, file, in_pieces, info, link, symlink, tar_of
 
-from kip.images import tar
-from kip.images.tar import Entry, NoTar, Reader, Stream
+from kip.images import tarheader
+from kip.images.tar import Reader, Stream
+from kip.images.tarheader import Entry, NoTar
 
 
 def read(content: bytes, piece: int = 1000) -> list[tuple[Entry, bytes]]:
@@ -66,7 +67,7 @@ def test_what_python_writes_is_read(
     (first, found), *others = read(tar_of(*entries, kind=kind), piece)
     assert found == content
     assert (first.name, first.uid, first.mtime, first.size) == (name.encode(), uid, mtime, len(content))
-    assert [each.kind for each, _ in others] == [tar.LINK, tar.SYMLINK, tar.DIRECTORY]
+    assert [each.kind for each, _ in others] == [tarheader.LINK, tarheader.SYMLINK, tarheader.DIRECTORY]
     assert [each.link for each, _ in others] == [name.encode(), name.encode(), b""]
 
 
@@ -88,8 +89,8 @@ def test_names_of_each_format(header: bytes, name: bytes) -> None:
 
 
 def test_an_old_header_with_a_slash_is_a_directory() -> None:
-    assert read(block(b"d/", b"\0"))[0][0].kind == tar.DIRECTORY
-    assert read(block(b"f/", b"0"))[0][0].kind == tar.FILE
+    assert read(block(b"d/", b"\0"))[0][0].kind == tarheader.DIRECTORY
+    assert read(block(b"f/", b"0"))[0][0].kind == tarheader.FILE
 
 
 @pytest.mark.parametrize(
