@@ -10,7 +10,7 @@ $(ENVIRONMENT): requirements.lock pyproject.toml tools/environment
 .PHONY: help demo test check docs bench image catalogue clean
 
 help: $(ENVIRONMENT) ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(ENVIRONMENT) ## Run a real pod on a real (local) cell; KEEP=1 leaves the world up
 	@$(BIN)/kip local demo $(if $(KEEP),--keep)

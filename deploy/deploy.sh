@@ -160,8 +160,10 @@ fill_in installation/kustomization.yaml
 fill_in image-cache/volume.yaml
 fill_in uninstall/kustomization.yaml
 cp "$work/deploy/kustomize/installation/provider.yaml" "$work/deploy/kustomize/uninstall/provider.yaml"
-for option in "${how[@]}"; do
-    sed -i.before "s/^\( *\)- --yes\$/&\n\1- $option/" "$work/deploy/kustomize/uninstall/job.yaml"
+# An empty array, and a line feed in what sed puts in, as bash 3.2 and sed of macOS take them.
+for option in ${how[@]+"${how[@]}"}; do
+    sed -i.before "s/^\( *\)- --yes\$/&\\
+\1- $option/" "$work/deploy/kustomize/uninstall/job.yaml"
 done
 
 # How the Job ended: 1 and nothing, nothing and 1, or nothing at all as long as it runs.

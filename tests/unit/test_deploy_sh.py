@@ -203,6 +203,13 @@ def test_where_kip_is_not_nothing_is_uninstalled(deploy: Deploy, programs, tmp_p
     assert set((tmp_path / "called").read_text().split()) == {"get", "kustomize"}
 
 
+def test_no_array_that_may_be_empty_breaks_the_bash_of_macos(project: Path) -> None:
+    """Until bash 4.4 `set -u` took an empty array for a variable that is not set."""
+    script = (project / "deploy" / "deploy.sh").read_text()
+    bare = re.findall(r'(?<!\+)"\$\{(\w+)\[@\]\}"', script)
+    assert bare == ["problems"], "which is looped over only when there are some"
+
+
 def test_it_is_also_where_the_guide_has_always_called_it(project: Path) -> None:
     assert (project / "kustomize" / "deploy.sh").samefile(project / "deploy" / "deploy.sh")
 
