@@ -323,7 +323,7 @@ async def test_without_credentials_nothing_else_is_asked_but_the_time(doctor: Do
     facts = await doctor.look(accessKeyID=None, secretAccessKey=None)
     ((status, text, mend),) = lines(facts, "credentials")
     assert (status, "no AWS credentials" in text) == ("failure", True)
-    assert "eks.amazonaws.com/role-arn" in mend
+    assert "aws sso login" in mend, "it is looked at from outside of the cluster"
     assert lines(facts, "clock") == []
     assert facts.calls == {}
 
