@@ -18,6 +18,7 @@
 #   SUBNET_IDS                     subnets of the cells, with commas between them. Default: the one Kip itself runs in
 #   VPC_ID                         instead of SUBNET_IDS: any subnet of this VPC
 #   CELL_INSTANCE_PROFILE_ARN      instance profile of cells whose pod does not name one
+#   ECR_LOGINS                     false keeps pods from pulling from ECR with Kip's role, default true; docs/security.md
 #   NFS_VOLUME_ENDPOINT            volume of the image cache, as `kip efs setup` prints it; with it, the controller that
 #                                  fills it runs. docs/image-cache.md has the rest
 #
@@ -32,7 +33,7 @@ registry_given=${IMAGE_REGISTRY:+yes}
 export IMAGE_REGISTRY=${IMAGE_REGISTRY:-117940112483.dkr.ecr.us-east-1.amazonaws.com/4737f648-c51e-4cca-a3a5-afe7268bf539/cg-2196059056}
 export IMAGE_TAG=${IMAGE_TAG:-1.0-latest}
 export VPC_ID=${VPC_ID:-} SUBNET_IDS=${SUBNET_IDS:-} CELL_INSTANCE_PROFILE_ARN=${CELL_INSTANCE_PROFILE_ARN:-}
-export NFS_VOLUME_ENDPOINT=${NFS_VOLUME_ENDPOINT:-}
+export NFS_VOLUME_ENDPOINT=${NFS_VOLUME_ENDPOINT:-} ECR_LOGINS=${ECR_LOGINS:-true}
 export NFS_SERVER=${NFS_VOLUME_ENDPOINT%%:*} NFS_PATH=${NFS_VOLUME_ENDPOINT#*:}
 export COMPONENTS=${NFS_VOLUME_ENDPOINT:+../image-cache}
 problems=()
@@ -91,6 +92,7 @@ expect_if_set VPC_ID 'vpc-[0-9a-z]+' vpc-0123abcd
 expect_if_set CELL_INSTANCE_PROFILE_ARN \
     'arn:aws[a-z-]*:iam::[0-9]{12}:instance-profile/[A-Za-z0-9_+=,.@/-]+' \
     "arn:aws:iam::012345678910:instance-profile/kip-cell (an account has 12 digits)"
+expect ECR_LOGINS 'true|false' false
 expect_if_set NFS_VOLUME_ENDPOINT '[A-Za-z0-9.-]+:/[A-Za-z0-9._/-]*' fs-0123abcd.efs.us-west-2.amazonaws.com:/
 command -v kubectl >/dev/null || problems+=("kubectl was not found; expected 1.22 or newer")
 command -v envsubst >/dev/null || problems+=("envsubst was not found; it is part of GNU gettext (package gettext-base)")
@@ -145,7 +147,7 @@ fill_in() {
     # shellcheck disable=SC2016 # envsubst reads their names
     envsubst '$CLUSTER_NAME $USE_REGION $KIP_SERVICE_ACCOUNT_ROLE_ARN $IMAGE_REGISTRY $IMAGE_TAG $NAMESPACE
         $CLUSTER_SECURITY_GROUP $SUBNET_IDS $VPC_ID $CELL_INSTANCE_PROFILE_ARN
-        $NFS_VOLUME_ENDPOINT $NFS_SERVER $NFS_PATH $COMPONENTS' \
+        $ECR_LOGINS $NFS_VOLUME_ENDPOINT $NFS_SERVER $NFS_PATH $COMPONENTS' \
         <"$here/kustomize/$1" >"$work/deploy/kustomize/$1"
 }
 

@@ -32,7 +32,8 @@ from kip.cloud.ecr import EcrLogins
 from kip.cloud.metering import AwsMarketplace
 from kip.cloud.sdk import Session
 from kip.config import Aws, Settings
-from kip.images.logins import EcrCredentials, PodLogins
+from kip.images.lending import for_pods
+from kip.images.logins import PodLogins
 from kip.kube.client import ApiClient, not_strict
 from kip.kube.leasethread import lease_thread
 from kip.kube.waiting import when_available
@@ -118,7 +119,9 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
         registries = await stack.enter_async_context(
             open_registries(clock, mirrors=settings.registries.mirrors, patience=_OF_REGISTRIES)
         )
-        general = EcrCredentials(EcrLogins(session.ecr, clock))
+        own = EcrLogins(session.ecr, clock)
+        stack.push_async_callback(own.close)
+        general, lending = for_pods(own, settings.registries.ecr_logins)
         logins = PodLogins(client, general, impersonate=settings.cluster.impersonate_node)
         platforms = await stack.enter_async_context(_platforms(settings, registries, logins, clock))
         # Unix socket paths have 107 bytes: not below a directory with a long name.
@@ -131,6 +134,7 @@ async def _surroundings(settings: Settings, kubeconfig: Path | None) -> AsyncIte
             ec2=ec2,
             registries=registries,
             logins=logins,
+            lending=lending,
             prices=pricing.price_list(session, location.region, clock),
             marketplace=marketplace,
             keys=own_keys,

@@ -23,6 +23,7 @@ from kip.cellapi.problem import not_found
 from kip.kube.client import Reply
 
 _MAX_NAME = 253
+_FAILED_PULL = "Failed to pull image "
 _SUFFIX = re.compile(r"\.[0-9a-f]+$")
 
 
@@ -41,6 +42,8 @@ async def create(call: Call) -> web.StreamResponse:
         if about["kind"] == "Pod" and call.body.get("type") == "Warning":
             call.session.note_device_trouble(f"{call.body.get('reason')}: {call.body.get('message')}")
         return _swallow(call)
+    if _tells_of_failed_pull(call.body):
+        call.session.note_failed_pull()
     reply = await _post(call, call.encoded_body)
     if reply.status == HTTPStatus.CONFLICT:
         # After a restart of the operator an update of an event is not recognised (see `update`), and the kubelet
@@ -62,6 +65,12 @@ async def update(call: Call) -> web.StreamResponse:
     if name not in call.session.events_passed:
         raise not_found(f"event {name} is not one of this cell's")
     return await passing.write(call)
+
+
+def _tells_of_failed_pull(event: Mapping[str, Any]) -> bool:
+    """As kubelets word it (pkg/kubelet/images/image_manager.go, 1.33-1.37)."""
+    message = event.get("message")
+    return event.get("reason") == "Failed" and isinstance(message, str) and message.startswith(_FAILED_PULL)
 
 
 async def _post(call: Call, body: bytes) -> Reply:

@@ -34,3 +34,6 @@ class LogHooks:
             resource=resource,
             exc_info=error,
         )
+
+    def pull_failed(self, cell: CellIdentity, trouble: str) -> None:
+        log.warning("no login for a pull that failed", cell=cell.cell_name, pod=cell.pod, error=trouble)

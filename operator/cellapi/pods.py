@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from kip.cellapi import pullsecret
 from kip.cellapi.call import Call, json_bytes, passed
 from kip.cellapi.listing import ListOptions, WatchStream, event_line, list_options
 from kip.cellapi.podview import Empty, Listed, Missing, Unknown, view
@@ -56,7 +57,7 @@ async def _list(call: Call, options: ListOptions) -> web.StreamResponse:
     pod = await _pod_to_list(session)
     session.pods_listed = True
     session.pod_told = pod is not None
-    items = b"" if pod is None else _encode(pod)
+    items = b"" if pod is None else _encode(session, pod)
     return json_bytes(
         b'{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"%s"},"items":[%s]}'
         % (store.resource_version.encode(), items)
@@ -160,7 +161,7 @@ async def _follow(session: CellSession, stream: WatchStream, changes: asyncio.Qu
         except TimeoutError:
             return
         if kind == "DELETED":
-            await stream.send(event_line(kind, _encode(changed)))
+            await stream.send(event_line(kind, _encode(session, changed)))
         elif _version(changed) > told:
             await _tell(session, stream, changed)
             told = _version(changed)
@@ -169,17 +170,18 @@ async def _follow(session: CellSession, stream: WatchStream, changes: asyncio.Qu
 async def _tell(session: CellSession, stream: WatchStream, pod: Mapping[str, Any]) -> None:
     kind = "MODIFIED" if session.pod_told else "ADDED"
     session.pod_told = True
-    await stream.send(event_line(kind, _encode(pod)))
+    await stream.send(event_line(kind, _encode(session, pod)))
 
 
 def _version(pod: Mapping[str, Any]) -> int:
     return int(pod["metadata"]["resourceVersion"])
 
 
-def _encode(pod: Mapping[str, Any]) -> bytes:
+def _encode(session: CellSession, pod: Mapping[str, Any]) -> bytes:
     # Objects of a list come without kind and apiVersion, and an event cannot be read without them. Nothing else is
-    # changed, nothing of the status above all: the kubelet would patch every difference back, every 10 s.
-    return msgspec.json.encode({"kind": "Pod", "apiVersion": "v1", **pod})
+    # changed but for one more pull secret, nothing of the status above all: the kubelet would patch every difference
+    # back, every 10 s.
+    return msgspec.json.encode({"kind": "Pod", "apiVersion": "v1", **pullsecret.shown(session, pod)})
 
 
 async def get(call: Call) -> web.StreamResponse:

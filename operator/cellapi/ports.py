@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, Unpack
 
 from kip.cellapi.identity import CellIdentity
+from kip.images.lending import Lent
 from kip.kube.client import Reply, RequestOptions
 
 Object = dict[str, Any]
@@ -47,6 +49,18 @@ class Informer(Collection, Protocol):
     def subscribe(self) -> AbstractContextManager[asyncio.Queue[Event]]: ...
 
 
+class Lending(Protocol):
+    """Logins of Kip's own for pods' images (`kip.images.lending.Lending`)."""
+
+    def registries(self, pod: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those of the pod's images for which there are such logins; the same for the same pod, always."""
+        ...
+
+    async def of(self, registries: tuple[str, ...]) -> Lent:
+        """What there is of them within a few seconds."""
+        ...
+
+
 class Hooks(Protocol):
     """Who wants to know what cells ask: metrics and logs."""
 
@@ -61,4 +75,9 @@ class Hooks(Protocol):
     def failed(self, cell: CellIdentity, method: str, resource: str, error: BaseException) -> None:
         """A request could not be answered because of a fault on our side; told once per cell, method, resource and
         kind of error."""
+        ...
+
+    def pull_failed(self, cell: CellIdentity, trouble: str) -> None:
+        """The kubelet could not pull an image, and a login that Kip would have lent was missing; told once per cell and
+        trouble."""
         ...

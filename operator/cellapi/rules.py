@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kip.cellapi import checks, empty, events, nodes, passing, pods, shared, swallowing
+from kip.cellapi import checks, empty, events, nodes, passing, pods, pullsecret, shared, swallowing
 from kip.cellapi.call import Check, Handler
 from kip.cellapi.paths import Pattern, Target
 
@@ -129,6 +129,8 @@ RULES: tuple[Rule, ...] = (
     _deny("PATCH", f"{_IN_NAMESPACE}/pods/{{name}}", "a kubelet writes the status only"),
 
     # ── What the pod refers to ────────────────────────────────────────────────────────────────────────────────────
+    _own("GET", f"{_IN_NAMESPACE}/secrets/{pullsecret.NAME}", checks.nothing, pullsecret.get,
+         "Kip's login to ECR, of which the cluster has nothing: for a pod with images there, and no other"),
     _pass("GET", f"{_IN_NAMESPACE}/secrets/{{name}}", checks.referenced_secret, passing.read,
           "env, volumes, image pulls; by name, because cells run the strategy Cache"),
     _pass("GET", f"{_IN_NAMESPACE}/configmaps/{{name}}", checks.referenced, passing.read, "env and volumes"),

@@ -16,10 +16,11 @@ from kip.cellapi.feed import Feed, run_all
 from kip.cellapi.hooks import LogHooks
 from kip.cellapi.identity import CellIdentity, Token
 from kip.cellapi.limits import Limits
-from kip.cellapi.ports import ApiClient, Hooks, Informer, PodStore
+from kip.cellapi.ports import ApiClient, Hooks, Informer, Lending, PodStore
 from kip.cellapi.session import CellSession, MemorySeen, Shared
 from kip.cellapi.upstream import Upstream
 from kip.cellapi.versions import ResourceVersions
+from kip.images.lending import NothingLent
 from kip.model.clock import Clock
 
 # sun_path has 108 bytes on Linux, the closing zero included.
@@ -57,8 +58,10 @@ class CellApi:
         impersonate: bool = True,
         limits: Limits | None = None,
         hooks: Hooks | None = None,
+        lending: Lending | None = None,
     ) -> None:
-        """`node` gives the virtual node as the cluster has it, None while it is not known. With `impersonate` off,
+        """`node` gives the virtual node as the cluster has it, None while it is not known. Without `lending` pods get
+        none of Kip's logins. With `impersonate` off,
         requests go upstream as the operator itself: see `kip.cellapi.upstream`."""
         feeds = [
             Feed(services, api_version="v1", kind="Service"),
@@ -76,6 +79,7 @@ class CellApi:
             clock=clock,
             limits=limits,
             hooks=hooks or LogHooks(),
+            lending=lending or NothingLent(),
             versions=ResourceVersions(clock),
             big_bodies=asyncio.Semaphore(limits.big_bodies),
         )

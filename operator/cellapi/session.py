@@ -15,7 +15,7 @@ from kip.cellapi.feed import Feed
 from kip.cellapi.identity import CellIdentity, Token
 from kip.cellapi.limits import Limits
 from kip.cellapi.objects import OwnObject
-from kip.cellapi.ports import Hooks, PodStore
+from kip.cellapi.ports import Hooks, Lending, PodStore
 from kip.cellapi.problem import unavailable
 from kip.cellapi.shadow import ShadowNode
 from kip.cellapi.upstream import Upstream
@@ -56,6 +56,7 @@ class Shared:
     clock: Clock
     limits: Limits
     hooks: Hooks
+    lending: Lending
     versions: ResourceVersions
     big_bodies: asyncio.Semaphore
     """Places for big bodies that are decoded; see Limits."""
@@ -114,6 +115,8 @@ class CellSession:
         self.shown = Signal()
         self._node_changed = Signal()
         self._device_trouble = ""
+        self._login_trouble = ""
+        self._login_trouble_told = ""
         self.pod_told = False
         """The kubelet may have the pod: it was in its last list, or an event told it since. Also after a DELETED, which
         can get lost; only an empty list takes it back."""
@@ -237,6 +240,18 @@ class CellSession:
         if _IN_A_WORD not in trouble and trouble != self._device_trouble:
             self._device_trouble = trouble
             self._node_changed.fire()
+
+    def note_login_trouble(self, trouble: str) -> None:
+        """Why logins that the kubelet has just asked for are missing; empty if none are."""
+        self._login_trouble = trouble
+
+    def note_failed_pull(self) -> None:
+        """The kubelet tells that it could not pull an image: that the login was missing is worth telling now, and was
+        not before, as it may well have others."""
+        trouble = self._login_trouble
+        if trouble and trouble != self._login_trouble_told:
+            self._login_trouble_told = trouble
+            self.shared.hooks.pull_failed(self.identity, trouble)
 
     def patch_node(self, patch: Mapping[str, Any]) -> ShadowNode:
         """Take what the kubelet reports of its node. Raises Problem (413, 422, 503)."""

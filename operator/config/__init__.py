@@ -15,6 +15,7 @@ from kip.config.schema.image_cache import ImageCacheController
 from kip.config.schema.instance_types import InstanceTypes
 from kip.config.schema.kubelet import Kubelet, ServingCertificate
 from kip.config.schema.log import Log
+from kip.config.schema.registries import EcrLogins
 from kip.config.schema.settings import Settings
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Cluster",
     "ConfigError",
     "ConfigWarning",
+    "EcrLogins",
     "Health",
     "ImageCacheController",
     "InstanceTypes",

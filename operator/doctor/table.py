@@ -44,6 +44,7 @@ CHECKS = (
     Check("permissions-to-do", _MACHINES, permissions.doing),
     Check("quotas", _MACHINES, machines.quotas),
     Check("image-cache", _OPTIONAL, reach.image_cache),
+    Check("permissions-to-pull", _OPTIONAL, permissions.pulling),
     Check("permissions-to-know", _OPTIONAL, permissions.knowing),
 )
 

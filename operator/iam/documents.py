@@ -19,7 +19,7 @@ DOCUMENT = "document"
 ADDONS: Mapping[str, str] = {
     "market": "today's instance types, zones and prices, spot included",
     "efs": "make the file system of the image cache, and find it",
-    "image-cache": "pull images from ECR for the image cache",
+    "ecr": "pull images from ECR, for pods and for the image cache",
     "notices": "read notices of spot instances from an SQS queue called kip-…, which nothing does yet",
     "metering": "tell AWS Marketplace of the use",
     "doctor": "quotas and instance profiles, for kip doctor",

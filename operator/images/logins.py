@@ -6,7 +6,7 @@ The same on both sides of the cache: whoever fills it and whoever uses it asks a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import structlog
@@ -26,20 +26,37 @@ log = structlog.get_logger(__name__)
 class EcrCredentials:
     """What Kip's role gets for registries of ECR; nothing for all others."""
 
-    def __init__(self, logins: EcrLogins) -> None:
+    def __init__(self, logins: EcrLogins, *, accounts: Collection[str] = ()) -> None:
+        """`accounts` are those of AWS whose registries are meant; without any, all are."""
         self._logins = logins
+        self._accounts = frozenset(accounts)
+
+    def are_for(self, host: str) -> bool:
+        """Whether a registry of that name is meant."""
+        return self._region(host) is not None
+
+    async def login(self, host: str) -> Credential | None:
+        """For a registry, None if it is not meant. Raises CloudError where the role gets none."""
+        region = self._region(host)
+        if region is None:
+            return None
+        login = await self._logins.of(region)
+        return Credential(login.username, login.password)
 
     async def of(self, repository: Repository) -> tuple[Credential, ...]:
         """None too where the role may not: what others may pull is then pulled with their own secrets only."""
-        region = ecr.region_of(repository.registry)
-        if region is None:
-            return ()
         try:
-            login = await self._logins.of(region)
+            login = await self.login(repository.registry)
         except CloudError as error:
-            log.warning("no login to ECR", registry=repository.registry, error=error.summary)
+            log.debug("no login to ECR", registry=repository.registry, error=error.summary)
             return ()
-        return (Credential(login.username, login.password),)
+        return () if login is None else (login,)
+
+    def _region(self, host: str) -> str | None:
+        found = ecr.registry(host)
+        if found is None or (self._accounts and found.account not in self._accounts):
+            return None
+        return found.region
 
 
 class PodLogins:

@@ -244,6 +244,22 @@ async def test_a_launch_that_ec2_would_refuse_is_a_failure_with_its_words(doctor
     assert "Service Quotas" in line[1]
 
 
+async def test_a_role_that_may_not_log_in_to_ecr_is_told_which_policy_helps(doctor: Doctor) -> None:
+    message = "User: arn:aws:… is not authorized to perform: ecr:GetAuthorizationToken because …"
+    fault = {
+        "action": "GetAuthorizationToken",
+        "error": "AccessDeniedException",
+        "message": message,
+        "count": None,
+    }
+    call(doctor.url, "POST", "faults", fault)
+    ((status, text, mend),) = lines(await doctor.look(), "permissions-to-pull")
+    assert status == "warning"
+    assert text.startswith("ecr:GetAuthorizationToken: images in ECR are pulled with")
+    assert "--with ecr" in mend
+    assert "BatchGetImage" in mend
+
+
 async def test_a_profile_that_there_is_not_is_found_by_the_dry_run(doctor: Doctor, cell: str) -> None:
     found = lines(await doctor.look(profile="no-such-profile"), "permissions-to-do")
     assert [line[0] for line in found] == ["failure"]

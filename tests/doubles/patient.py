@@ -14,7 +14,7 @@ from kip.cloud.securitygroup import creation, permissions, wanted_rules
 from kip.config import Settings
 from kip.doctor.access import Access, needed
 from kip.doctor.checks.cluster import shipped_schema
-from kip.doctor.checks.permissions import DOING, KNOWING, LOOKING
+from kip.doctor.checks.permissions import DOING, KNOWING, LOOKING, PULLING
 from kip.doctor.facts import CellType, ClusterVersion, Connection, Facts, Identity, Profile, Tried
 from kip.doctor.table import judge
 
@@ -76,7 +76,7 @@ CELL = Instance(
     private_ip="10.0.1.1",
     launch_time=datetime(2026, 11, 5, tzinfo=UTC),
 )
-CALLS = [row.permission for row in (*LOOKING, *DOING, *KNOWING)]
+CALLS = [row.permission for row in (*LOOKING, *DOING, *PULLING, *KNOWING)]
 
 
 def healthy(config: dict[str, Any] | None = None, **changes: Any) -> Facts:

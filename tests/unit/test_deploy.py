@@ -96,7 +96,7 @@ def test_the_policies_allow_every_call_that_is_made_and_no_other(
 ) -> None:
     iam, made = project / "deploy" / "iam", calls(project)
     # What ECR's registries ask for when an image is pulled is no call of the SDK.
-    pulls = actions(iam / "image-cache.json") - {"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
+    pulls = actions(iam / "ecr.json") - {"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
     volume = {action for action in actions(iam / "efs.json") if action.startswith("elasticfilesystem:")}
     # A tag in CreateFileSystem asks for it.
     volume.remove("elasticfilesystem:TagResource")
@@ -111,7 +111,7 @@ def test_the_policies_allow_every_call_that_is_made_and_no_other(
 
 
 def test_pulling_from_ecr_is_in_the_documented_policy(project: Path) -> None:
-    assert actions(project / "deploy" / "iam" / "image-cache.json") <= DOCUMENTED_ACTIONS
+    assert actions(project / "deploy" / "iam" / "ecr.json") <= DOCUMENTED_ACTIONS
 
 
 def test_what_is_optional_for_every_day_only_looks(project: Path) -> None:

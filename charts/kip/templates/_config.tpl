@@ -16,6 +16,9 @@
     "defaultIAMPermissions" .Values.instanceProfile
     "imageCache" (dict "endpoint" .Values.imageCache.endpoint)
     "extraSecurityGroups" list)
+  "registries" (dict "ecrLogins" (dict
+    "enabled" .Values.ecrLogins.enabled
+    "accounts" .Values.ecrLogins.accounts))
   "kubelet" (dict
     "nodeNamePrefix" "kip-provider"
     "nodes" (int .Values.nodes)

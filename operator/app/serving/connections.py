@@ -38,7 +38,7 @@ class Connections:
         node: VirtualNode,
     ) -> None:
         settings, clock = around.settings, around.clock
-        self._node_name = state.node_name
+        self._state = state
         self._planning = planning
         self._rules = shared.rules
         self.pool = TunnelPool(on_lost=lambda cell, why: log.info("connection lost", cell=cell, reason=why))
@@ -52,7 +52,8 @@ class Connections:
             clock=clock,
             socket_dir=around.run_dir,
             impersonate=settings.cluster.impersonate_node,
-            hooks=CountingHooks(around.metrics),
+            hooks=CountingHooks(around.metrics, self._pull_failed),
+            lending=around.lending,
         )
         verity = settings.cells.image_cache.dm_verity == "auto"
         self.links = Links(
@@ -71,13 +72,19 @@ class Connections:
     def closers(self) -> Closers:
         return (self.links.close, self.pool.close, self.api.close)
 
+    def _pull_failed(self, cell: CellIdentity, trouble: str) -> None:
+        pod = self._state.pods.get(cell.pod_uid)
+        if pod is not None:
+            told = f"Kip has no login of its own to lend for the pod's images. {trouble}"
+            self._state.background.start(self._state.events.tell(pod, "Warning", "NoRegistryLogin", told))
+
     async def _open_session(self, cell: Cell, pod: Mapping[str, Any], token: str) -> Session:
         planner, instance_type = self._planning.planner, cell.instance_type or ""
         capacity = planner.capacity(instance_type)
         identity = CellIdentity(
             cell_name=cell.name,
             cell_uid=cell.uid,
-            node_name=self._node_name,
+            node_name=self._state.node_name,
             namespace=cell.pod_namespace,
             pod_name=cell.pod_name,
             pod_uid=cell.pod_uid,

@@ -15,6 +15,7 @@ from kip.cells.platforms import ImagePlatforms
 from kip.cloud.base import Marketplace, PriceList
 from kip.cloud.sdk import Ec2Sdk
 from kip.config import Settings
+from kip.images.lending import Lending, NothingLent
 from kip.images.logins import PodLogins
 from kip.kube.client import ApiClient
 from kip.model.clock import Clock
@@ -33,6 +34,8 @@ class Surroundings:
     registries: Registries
     logins: PodLogins
     """As whom registries are asked."""
+    lending: Lending | NothingLent
+    """Kip's own logins, for kubelets."""
     prices: PriceList | None
     """None where there is none to ask."""
     keys: OperatorKeys

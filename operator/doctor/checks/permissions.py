@@ -53,6 +53,13 @@ KNOWING = (
     Row("ec2:DescribeSpotPriceHistory", False, "spot prices are not known"),
     Row("pricing:GetProducts", False, "the prices that came with Kip are used"),
 )
+PULLING = (
+    Row(
+        "ecr:GetAuthorizationToken",
+        False,
+        "images in ECR are pulled with the pods' own pull secrets or the cells' instance profile alone",
+    ),
+)
 _TRY_LATER = Remedy(
     text="let a pod run on a cell, then ask again; the policy that kip iam prints allows it",
     command="kubectl run kip-doctor --image=public.ecr.aws/docker/library/busybox --restart=Never "
@@ -74,6 +81,12 @@ def doing(facts: Facts) -> Iterator[Finding]:
 def knowing(facts: Facts) -> Iterator[Finding]:
     """Those that only make Kip's choices better (`kip iam policy --with market`)."""
     yield from _all(facts, KNOWING)
+
+
+def pulling(facts: Facts) -> Iterator[Finding]:
+    """Those by which pods pull with Kip's role (`kip iam policy --with ecr`); nothing where they shall not."""
+    if facts.settings.registries.ecr_logins.enabled:
+        yield from _all(facts, PULLING)
 
 
 def _all(facts: Facts, rows: tuple[Row, ...]) -> Iterator[Finding]:

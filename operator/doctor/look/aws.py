@@ -38,7 +38,7 @@ from kip.doctor.facts import (
     Unanswered,
 )
 from kip.doctor.look.dryruns import calls, dry_run
-from kip.doctor.look.reads import price_list, reads
+from kip.doctor.look.reads import price_list, reads, registry_login
 from kip.doctor.quotas import SERVICE, quota_of, vcpus, watched
 from kip.model import names
 from kip.model.clock import Clock
@@ -244,5 +244,7 @@ async def _tried(facts: Facts, asking: Asking, session: Session, ec2: Ec2Sdk) ->
         *(tried(permission, call) for permission, call in calls(ec2, facts)),
     )
     region = facts.location.region if isinstance(facts.location, Location) else ""
+    if region and facts.settings.registries.ecr_logins.enabled:
+        found["ecr:GetAuthorizationToken"] = await registry_login(asking, session, region)
     found["pricing:GetProducts"] = await price_list(asking, session, region)
     return replace(facts, calls=found)

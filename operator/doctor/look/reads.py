@@ -45,6 +45,17 @@ def reads(sdk: Ec2Sdk) -> Mapping[str, Call]:
     }
 
 
+async def registry_login(asking: Asking, session: Session, region: str) -> Fact[Tried]:
+    """Whether there is a login to the region's registries; it is not kept."""
+
+    async def login() -> Tried:
+        async with session.ecr(region) as sdk:
+            await sdk.get_authorization_token()
+        return Tried()
+
+    return await asking.ask(login)
+
+
 async def price_list(asking: Asking, session: Session, region: str) -> Fact[Tried]:
     """Whether the price list may be read."""
     where = api_region(region)

@@ -18,13 +18,16 @@ import yaml
 
 from kip.cellapi.identity import CellIdentity
 from kip.cellapi.merge import strategic_merge
+from kip.cellapi.pullsecret import NAME
 from kip.cellapi.server import CellApi
 from kip.cellapi.session import CellSession
 from kip.cellapi.upstream import Upstream
+from kip.images.lending import Lending
 from kip.kube.client import STRATEGIC_MERGE_PATCH, ApiClient
-from kip.kube.errors import NotFound
+from kip.kube.errors import KubeError, NotFound
 from kip.kube.informer import Informer
 from kip.model.clock import SystemClock
+from kip.oci.credentials import Credential
 
 pytestmark = pytest.mark.integration
 
@@ -33,6 +36,7 @@ TOKEN = "root-only-token-of-the-cell"
 MINE = {"fieldSelector": f"spec.nodeName={NODE}"}
 CLOCK = SystemClock()
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy" / "kustomize" / "base"
+ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 Connect = Callable[[Path], Any]
 
 
@@ -151,6 +155,16 @@ async def eventually(ask: Callable[[], Any], timeout_s: float = 20) -> Any:
         await CLOCK.sleep(0.05)
 
 
+class Ecr:
+    """Kip's logins to ECR."""
+
+    def are_for(self, host: str) -> bool:
+        return host == ECR
+
+    async def login(self, host: str) -> Credential | None:
+        return Credential("AWS", "of-kips-role")
+
+
 @dataclass
 class World:
     """A cell API whose caches are filled by the operator's own rights."""
@@ -205,6 +219,7 @@ async def serving(
         clock=CLOCK,
         socket_dir=directory,
         impersonate=impersonate,
+        lending=Lending(Ecr()),
     )
     running.append(asyncio.create_task(api.run()))
     world = World(api, pods, cluster, [])
@@ -255,6 +270,74 @@ async def test_the_api_server_holds_the_operator_to_the_nodes_pods(
     refused = await upstream.send(NODE, "GET", f"{cluster.path}/secrets/nobodys")
     assert refused.status == 403
     assert b"no relationship found" in refused.body
+
+
+async def test_kips_login_is_there_for_the_cell_and_nowhere_in_the_cluster(world: World) -> None:
+    cluster, path = world.cluster, f"{world.cluster.path}/secrets/{NAME}"
+    pod = await cluster.pod("web", containers=[{"name": "main", "image": f"{ECR}/team/app:1"}])
+    kubelet = await world.cell(pod)
+    (listed,) = (await kubelet.get("/api/v1/pods", **MINE))[1]["items"]
+    assert listed["spec"].pop("imagePullSecrets") == [{"name": NAME}]
+    assert listed["spec"] == pod["spec"]
+    status, secret = await kubelet.get(path)
+    assert (status, secret["metadata"]["name"]) == (200, NAME)
+    assert (
+        "of-kips-role"
+        in base64.b64decode(
+            next(iter(json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"].values()))[
+                "auth"
+            ]
+        ).decode()
+    )
+
+    with pytest.raises(NotFound):
+        await cluster.admin.get(path)
+    assert (await kubelet.ask("PUT", path, secret))[0] == 403
+    elsewhere = await world.cell(await cluster.pod("db"))
+    assert (await elsewhere.get(path))[0] == 404
+    patch = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": {"message": "up"}}
+    assert (await kubelet.patch(f"{cluster.path}/pods/web/status", patch))[0] == 200
+    assert "imagePullSecrets" not in (await cluster.admin.get(f"{cluster.path}/pods/web"))["spec"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": NAME, "key": ".dockerconfigjson"}}}]},
+        {"envFrom": [{"secretRef": {"name": NAME}}]},
+    ],
+    ids=["env", "envFrom"],
+)
+async def test_the_logins_name_is_none_of_a_secret_nor_one_that_variables_may_have(
+    world: World, variables: dict[str, Any]
+) -> None:
+    cluster = world.cluster
+    with pytest.raises(KubeError, match="RFC 1123 subdomain"):
+        await cluster.admin.create(f"{cluster.path}/secrets", {"metadata": {"name": NAME}})
+    container = {"name": "main", "image": f"{ECR}/team/app:1"}
+    with pytest.raises(KubeError, match="RFC 1123 subdomain"):
+        await cluster.pod("spy", containers=[{**container, **variables}])
+    await cluster.pod("web", containers=[container])
+    debugger = {"name": "spy", "image": "a", "targetContainerName": "main", **variables}
+    patch = {"spec": {"ephemeralContainers": [debugger]}}
+    with pytest.raises(KubeError, match="RFC 1123 subdomain"):
+        await cluster.admin.patch(
+            f"{cluster.path}/pods/web/ephemeralcontainers", patch, content_type=STRATEGIC_MERGE_PATCH
+        )
+
+
+@pytest.mark.parametrize(
+    "source", [{"secret": {"secretName": NAME}}, {"projected": {"sources": [{"secret": {"name": NAME}}]}}]
+)
+async def test_a_pod_with_a_volume_of_that_name_gets_no_login(world: World, source: dict[str, Any]) -> None:
+    cluster = world.cluster
+    containers = [{"name": "main", "image": f"{ECR}/team/app:1"}]
+    kubelet = await world.cell(
+        await cluster.pod("spy", containers=containers, volumes=[{"name": "v", **source}])
+    )
+    (listed,) = (await kubelet.get("/api/v1/pods", **MINE))[1]["items"]
+    assert "imagePullSecrets" not in listed["spec"]
+    assert (await kubelet.get(f"{cluster.path}/secrets/{NAME}"))[0] == 404
 
 
 async def test_a_token_is_bound_to_the_pod(world: World) -> None:

@@ -31,6 +31,7 @@ VARIABLES = {
     "NAMESPACE": "tools",
     "IMAGE_REGISTRY": "registry.example.com/team",
     "IMAGE_TAG": "1.2",
+    "ECR_LOGINS": "false",
     "NFS_VOLUME_ENDPOINT": "fs-1.efs.us-west-2.amazonaws.com:/",
 }
 VALUES = {
@@ -41,6 +42,7 @@ VALUES = {
     "subnetIDs": ["subnet-1", "subnet-2"],
     "vpcID": "vpc-1",
     "instanceProfile": PROFILE,
+    "ecrLogins": {"enabled": False},
     "image": {"repository": "registry.example.com/team/kip", "tag": "1.2"},
     "imageCache": {"endpoint": "fs-1.efs.us-west-2.amazonaws.com:/"},
 }

@@ -67,6 +67,7 @@ def test_deploy_sh_takes_the_documented_variables(project: Path, programs: Path)
         SUBNET_IDS="subnet-1,subnet-2",
         VPC_ID="vpc-1",
         CELL_INSTANCE_PROFILE_ARN="arn:aws:iam::012345678910:instance-profile/kip-cell",
+        ECR_LOGINS="false",
         NFS_VOLUME_ENDPOINT="fs-1.efs.us-west-2.amazonaws.com:/",
     )
     assert printed.returncode == 0, printed.stderr
@@ -78,6 +79,7 @@ def test_deploy_sh_takes_the_documented_variables(project: Path, programs: Path)
         "extraSecurityGroups": ["sg-0123abcd"],
         "imageCache": {"endpoint": "fs-1.efs.us-west-2.amazonaws.com:/"},
     }
+    assert provider["registries"] == {"ecrLogins": {"enabled": False}}
     assert provider["cloud"]["aws"]["subnetID"] == ["subnet-1", "subnet-2"]
     assert "role-arn: arn:aws:iam::012345678910:role/kip" in printed.stdout
     assert "namespace: kip\n" not in printed.stdout
@@ -94,6 +96,7 @@ def test_deploy_sh_takes_the_documented_variables(project: Path, programs: Path)
         ("KIP_SERVICE_ACCOUNT_ROLE_ARN", "kip", "expected something like arn:aws:iam::"),
         ("NAMESPACE", "a: b", "expected something like kip"),
         ("NFS_VOLUME_ENDPOINT", "fs-1", "expected something like fs-0123abcd.efs."),
+        ("ECR_LOGINS", "no", "ECR_LOGINS=no: expected something like false"),
         ("IMAGE_TAG", 'x"\ny: z', "expected something like 1.0-latest"),
     ],
 )

@@ -19,9 +19,12 @@ from kip.cellapi.identity import CellIdentity
 from kip.cellapi.limits import Limits
 from kip.cellapi.server import CellApi
 from kip.cellapi.session import CellSession
+from kip.cloud.errors import NotAuthorized
+from kip.images.lending import Lending
 from kip.kube.client import Impersonation, Reply
 from kip.kube.errors import Unavailable
 from kip.kube.store import PodStore, Store
+from kip.oci.credentials import Credential
 
 TOKEN = "root-only-token-of-cell-a"
 NODE = "kip-provider-0"
@@ -106,6 +109,7 @@ class RecordingHooks:
         self.answers: list[tuple[str, str, int]] = []
         self.refusals: list[tuple[str, str, str]] = []
         self.failures: list[BaseException] = []
+        self.missed_logins: list[tuple[str, str]] = []
 
     def answered(self, rule: str, verdict: str, code: int, seconds: float) -> None:
         self.answers.append((rule, verdict, code))
@@ -115,6 +119,9 @@ class RecordingHooks:
 
     def failed(self, cell: CellIdentity, method: str, resource: str, error: BaseException) -> None:
         self.failures.append(error)
+
+    def pull_failed(self, cell: CellIdentity, trouble: str) -> None:
+        self.missed_logins.append((cell.pod, trouble))
 
 
 @dataclass
@@ -222,6 +229,23 @@ class Kubelet:
             await self._session.close()
 
 
+class FakeEcr:
+    """Logins to the registries of ECR in account 123456789012, another one each time."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.refuses = ""
+
+    def are_for(self, host: str) -> bool:
+        return host.startswith("123456789012.dkr.ecr.")
+
+    async def login(self, host: str) -> Credential | None:
+        if self.refuses:
+            raise NotAuthorized(self.refuses, action="GetAuthorizationToken", code="AccessDeniedException")
+        self.given += 1
+        return Credential("AWS", f"token-{self.given}")
+
+
 @dataclass
 class World:
     """A cell API with everything around it."""
@@ -236,6 +260,7 @@ class World:
     hooks: RecordingHooks
     node: dict[str, Any] | None
     following: asyncio.Task[None]
+    ecr: FakeEcr
     kubelets: list[Kubelet] = field(default_factory=list)
 
     async def open(
@@ -351,7 +376,7 @@ def limits(request: pytest.FixtureRequest) -> Limits:
 
 @pytest.fixture
 async def world(tmp_path: Path, virtual_node: dict[str, Any], limits: Limits) -> AsyncIterator[World]:
-    clock, hooks, upstream = FakeClock(), RecordingHooks(), FakeApiServer()
+    clock, hooks, upstream, ecr = FakeClock(), RecordingHooks(), FakeApiServer(), FakeEcr()
     pods, services, csidrivers, runtimeclasses = PodStore(), Store(), Store(), Store()
     for store in (pods, services, csidrivers, runtimeclasses):
         store.replace([], "10")
@@ -366,10 +391,11 @@ async def world(tmp_path: Path, virtual_node: dict[str, Any], limits: Limits) ->
         socket_dir=tmp_path / "s",
         limits=limits,
         hooks=hooks,
+        lending=Lending(ecr),
     )
     following = asyncio.create_task(api.run())
     world = World(
-        api, upstream, pods, services, csidrivers, runtimeclasses, clock, hooks, virtual_node, following
+        api, upstream, pods, services, csidrivers, runtimeclasses, clock, hooks, virtual_node, following, ecr
     )
     yield world
     await api.close()

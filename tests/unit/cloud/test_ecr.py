@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from kip.cloud.ecr import EcrLogins, region_of
+from kip.cloud.ecr import EcrLogins, EcrRegistry, registry
 from kip.cloud.errors import NotAuthorized, Unreachable
 from kip.model.clock import ManualClock
 
@@ -19,7 +19,7 @@ HOURS_12 = 12 * 3600.0
 
 
 @pytest.mark.parametrize(
-    ("registry", "region"),
+    ("host", "region"),
     [
         ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "eu-west-1"),
         ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
@@ -32,8 +32,8 @@ HOURS_12 = 12 * 3600.0
         ("quay.io", None),
     ],
 )
-def test_which_registries_are_ecrs(registry: str, region: str | None) -> None:
-    assert region_of(registry) == region
+def test_which_registries_are_ecrs(host: str, region: str | None) -> None:
+    assert registry(host) == (EcrRegistry("123456789012", region) if region else None)
 
 
 class Ecr:
@@ -42,15 +42,23 @@ class Ecr:
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.asked: list[str] = []
+        self.answered: list[str] = []
         self.broken = False
+        self.hangs = asyncio.Event()
+        """While it is not set."""
+        self.hangs.set()
 
     @asynccontextmanager
     async def open(self, region: str) -> AsyncIterator[Any]:
         self.asked.append(region)
-        yield self
+        try:
+            yield self
+        finally:
+            self.answered.append(region)
 
     async def get_authorization_token(self) -> dict[str, Any]:
         await asyncio.sleep(0)
+        await self.hangs.wait()
         if self.broken:
             raise NotAuthorized("no", action="GetAuthorizationToken", code="AccessDeniedException")
         token = base64.b64encode(f"AWS:{len(self.asked)}".encode()).decode()
@@ -58,7 +66,7 @@ class Ecr:
         return {"authorizationData": [{"authorizationToken": token, "expiresAt": until}]}
 
 
-async def test_a_login_is_kept_until_shortly_before_its_end() -> None:
+async def test_one_call_for_a_region_however_many_ask() -> None:
     clock = ManualClock()
     ecr = Ecr(clock)
     logins = EcrLogins(ecr.open, clock)
@@ -66,20 +74,90 @@ async def test_a_login_is_kept_until_shortly_before_its_end() -> None:
     assert {(login.username, login.password) for login in many} == {("AWS", "1")}
     await logins.of("us-east-1")
     assert ecr.asked == ["eu-west-1", "us-east-1"]
-    await clock.advance(HOURS_12 - 60)
-    assert (await logins.of("eu-west-1")).password == "3"
 
 
-async def test_a_refusal_is_not_kept() -> None:
+async def test_a_login_is_renewed_in_the_second_half_of_its_life_and_nobody_waits_for_it() -> None:
+    clock = ManualClock()
+    ecr = Ecr(clock)
+    logins = EcrLogins(ecr.open, clock)
+    await logins.of("eu-west-1")
+    await clock.advance(HOURS_12 / 2 - 60)
+    assert (await logins.of("eu-west-1")).password == "1"
+    assert len(ecr.asked) == 1
+    await clock.advance(120)
+    ecr.hangs.clear()
+    assert (await logins.of("eu-west-1")).password == "1", "it is good, and the new one is under way"
+    ecr.hangs.set()
+    await settled(lambda: len(ecr.answered) == 2)
+    assert (await logins.of("eu-west-1")).password == "2"
+
+
+async def test_a_login_outlives_a_refusal_of_the_next_one_but_not_its_end() -> None:
+    clock = ManualClock()
+    ecr = Ecr(clock)
+    logins = EcrLogins(ecr.open, clock)
+    await logins.of("eu-west-1")
+    ecr.broken = True
+    await clock.advance(HOURS_12 - 1000)
+    assert (await logins.of("eu-west-1")).password == "1"
+    await settled(lambda: len(ecr.answered) == 2)
+    assert (await logins.of("eu-west-1")).password == "1"
+    await clock.advance(200)
+    with pytest.raises(NotAuthorized):
+        await logins.of("eu-west-1")
+
+
+async def test_a_refusal_is_kept_for_a_minute() -> None:
     clock = ManualClock()
     ecr = Ecr(clock)
     logins = EcrLogins(ecr.open, clock)
     ecr.broken = True
-    with pytest.raises(NotAuthorized) as caught:
-        await logins.of("eu-west-1")
+    for _ in range(3):
+        with pytest.raises(NotAuthorized) as caught:
+            await logins.of("eu-west-1")
     assert caught.value.permission == "ecr:GetAuthorizationToken"
+    assert len(ecr.asked) == 1
     ecr.broken = False
+    await clock.advance(61)
     assert (await logins.of("eu-west-1")).password == "2"
+
+
+async def test_who_loses_patience_does_not_take_the_answer_from_others() -> None:
+    clock = ManualClock()
+    ecr = Ecr(clock)
+    ecr.hangs.clear()
+    logins = EcrLogins(ecr.open, clock)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(logins.of("eu-west-1"), 0.01)
+    ecr.hangs.set()
+    assert (await logins.of("eu-west-1")).password == "1"
+    assert len(ecr.asked) == 1
+
+
+async def test_made_up_regions_are_forgotten() -> None:
+    clock = ManualClock()
+    logins = EcrLogins(Ecr(clock).open, clock)
+    for number in range(200):
+        await logins.of(f"region-{number}")
+    assert len(logins._regions) <= 64
+
+
+async def test_closing_ends_what_is_under_way() -> None:
+    clock = ManualClock()
+    ecr = Ecr(clock)
+    ecr.hangs.clear()
+    logins = EcrLogins(ecr.open, clock)
+    waiting = asyncio.create_task(logins.of("eu-west-1"))
+    await settled(lambda: bool(ecr.asked))
+    await logins.close()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(waiting, 5)
+
+
+async def settled(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
 
 
 async def test_what_is_no_token_is_not_told() -> None:

@@ -18,6 +18,7 @@ from kip.model.annotations import ANNOTATIONS
 DURATION = "expected a duration like 90s, 5m or 1h30m, at least"
 ADDRESS = "expected an IP address like 10.0.0.10"
 MIRRORS = "expected registries with their mirrors, like {docker.io: [https://cache.example.com]}"
+ACCOUNTS = "expected account numbers of 12 digits in a list, in quotes, like ['012345678910']"
 EXPORT = "fs-0123abcd.efs.us-east-1.amazonaws.com:/"
 MAPPING = "expected a mapping of keys to values"
 DNS_LABEL = "expected lowercase letters, digits and dashes, at most 63"
@@ -363,6 +364,15 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (["docker.io"], f"registries.mirrors: {MIRRORS}, not ['docker.io']"),
         ({"docker.io": "mirror"}, f"registries.mirrors: {MIRRORS}"),
     ],
+    "registries.ecrLogins": [(True, f"registries.ecrLogins: {MAPPING}, not true")],
+    "registries.ecrLogins.enabled": [
+        ("no way", "registries.ecrLogins.enabled: expected true or false, not 'no way'")
+    ],
+    "registries.ecrLogins.accounts": [
+        # What YAML makes of 012345670123 without quotes.
+        ([1402434643], f"registries.ecrLogins.accounts: {ACCOUNTS}, not [1402434643]"),
+        (["self"], f"registries.ecrLogins.accounts: {ACCOUNTS}, not ['self']"),
+    ],
     "health": [("off", f"health: {MAPPING}, not 'off'")],
     "health.listenAddress": [("*", f"health.listenAddress: {ADDRESS}, not '*'")],
     "health.port": [(0, "health.port: expected a port, 1 to 65535, not 0")],
@@ -450,7 +460,14 @@ def test_the_defaults_are_values_that_could_be_given() -> None:
     given["cells"]["extraSecurityGroups"] = []
     given["cells"]["instanceTypes"] = {"allowed": [], "excluded": []}
     given["cluster"]["dns"] = []
+    given["registries"]["ecrLogins"]["accounts"] = []
     assert Settings.model_validate(given) == Settings()
+
+
+def test_accounts_with_ecr_registries(write: Callable[[str], Path]) -> None:
+    text = "registries: {ecrLogins: {enabled: false, accounts: [123456789012, '012345678910']}}"
+    settings = load(write(f"apiVersion: v1\nkind: serverConfig\n{text}\n"), {})[0].registries.ecr_logins
+    assert (settings.enabled, settings.accounts) == (False, ("123456789012", "012345678910"))
 
 
 def loaded(write: Callable[[str], Path], text: str) -> Settings:

@@ -186,6 +186,10 @@ BROKEN: dict[str, tuple[Facts, str, str, str, str]] = {
         healthy(**denied("ec2:CreateRoute")),
         "permissions-to-do", "warning", "cloud-route run without their routes", "'Sid': 'RouteToCells'",
     ),
+    "may not log in to ECR": (
+        healthy(**denied("ecr:GetAuthorizationToken")),
+        "permissions-to-pull", "warning", "images in ECR are pulled with the pods' own pull secrets", "--with ecr",
+    ),
     "may not know prices": (
         healthy(**denied("pricing:GetProducts")),
         "permissions-to-know", "warning", "prices that came with Kip are used", "--with market",

@@ -112,3 +112,11 @@ async def test_ecr_is_for_ecr_s_registries_alone() -> None:
     assert await credentials.of(APP) == ()
     ecr.refuses = True
     assert await credentials.of(ECR) == (), "what others may pull, the pod's own secrets are for"
+
+
+async def test_ecr_is_for_the_accounts_that_are_configured() -> None:
+    ours = EcrCredentials(Ecr(), accounts=["123456789012"])  # type: ignore[arg-type]
+    others = EcrCredentials(Ecr(), accounts=["210987654321"])  # type: ignore[arg-type]
+    assert await ours.of(ECR)
+    assert await others.of(ECR) == ()
+    assert not others.are_for(ECR.registry)
