@@ -54,7 +54,7 @@ class Admit:
         if left_s > 0:
             return None, Wait(left_s, "resting after a refusal of AWS")
         try:
-            await self._planner.plan(pod)
+            await self._planner.foresee(pod)
         except NoOffer as error:
             await report.problem(pod, error.reason, str(error))
             return None, Wait(_LOOK_AGAIN_S, error.reason)

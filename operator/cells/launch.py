@@ -15,6 +15,7 @@ from kip.cells.spec import LaunchSpec
 from kip.cells.stages import Pod, Step, Tools, since_created_s
 from kip.cloud.base import Instance
 from kip.cloud.errors import CloudError, InvalidRequest, NotAuthorized, NotFound
+from kip.kube.slots import patiently
 from kip.model.cell import LAUNCHED, Cell, Intent
 from kip.model.outcome import DONE, Wait
 from kip.model.requirements import LaunchType
@@ -47,6 +48,10 @@ class Planner(Protocol):
 
     async def plan(self, pod: Pod) -> tuple[LaunchSpec, ...]:
         """What to ask EC2 for, best first; raises NoOffer, CloudError, KubeError."""
+        ...
+
+    async def foresee(self, pod: Pod) -> None:
+        """Is there a machine for this pod? The plan is kept for the launch that follows; raises what `plan` raises."""
         ...
 
     async def replan(self, pod: Pod, intent: Intent) -> LaunchSpec | None:
@@ -211,7 +216,9 @@ class Launch:
         price = f", ${cell.price} an hour" if cell.price else ""
         told = "; ".join(filter(None, (f"launched {what}{price}", why)))
         cell = cell.set(LAUNCHED, "True", "Launched", told, now=now)
-        cell = await tools.cells.save(cell)
+        # The machine boots for seconds, and its intent leads to it: pods that have asked for none yet come first.
+        with patiently():
+            cell = await tools.cells.save(cell)
         tools.observe("launched", since_created_s(pod, tools.clock))
         tools.count_launch(result="ok")
         await tools.report.solved(pod)

@@ -37,6 +37,8 @@ _USUAL_VOLUME_GIB = 20
 # A pod's packets take one more hop to the metadata service than the cell's own. Only a pod that was given a role
 # needs to get there.
 _HOPS_OF_A_CELL, _HOPS_OF_A_POD = 1, 2
+# Pods that were admitted and have not been launched yet: more than there are at once.
+_REMEMBERED = 2000
 # More alternatives are not tried in one go: each refusal takes EC2 a second.
 _OFFERS_IN_ONE_GO = 8
 
@@ -114,6 +116,7 @@ class SelectingPlanner:
         self._types: Mapping[str, InstanceType] = {}
         self._market = NOTHING_KNOWN
         self._chooser: tuple[Mapping[str, str], Chooser] | None = None
+        self._made: dict[str, tuple[Pod, Site, tuple[LaunchSpec, ...]]] = {}
         self.refresh(NOTHING_KNOWN)
 
     def refresh(self, market: MarketData, types: Iterable[InstanceType] | None = None) -> None:
@@ -127,10 +130,25 @@ class SelectingPlanner:
         self._types = {kind.name: kind for kind in own.types(known)}
         self._market = own.market(market)
         self._chooser = None
+        self._made.clear()
 
     async def plan(self, pod: Pod) -> tuple[LaunchSpec, ...]:
         """What to ask EC2 for, best first; raises NoOffer, CloudError, KubeError."""
-        site, volume_zones = await self._sites.current(), await self._around.volume_zones(pod)
+        site = await self._sites.current()
+        made = self._made.pop(pod["metadata"]["uid"], None)
+        if made is not None and made[0] is pod and made[1] is site:
+            return made[2]
+        return await self._plan(pod, site)
+
+    async def foresee(self, pod: Pod) -> None:
+        """The next `plan` for this pod, made now; raises what it raises."""
+        site = await self._sites.current()
+        self._made[pod["metadata"]["uid"]] = pod, site, await self._plan(pod, site)
+        if len(self._made) > _REMEMBERED:
+            del self._made[next(iter(self._made))]
+
+    async def _plan(self, pod: Pod, site: Site) -> tuple[LaunchSpec, ...]:
+        volume_zones = await self._around.volume_zones(pod)
         built = await self._built(pod)
         # Nothing is awaited from here to `expect`: of pods that come at once, each has to see where those before it go.
         try:
@@ -201,6 +219,7 @@ class SelectingPlanner:
 
     def unavailable(self, spec: LaunchSpec, error: CloudError) -> None:
         """Leave this offer out for a while, or its subnet for every machine."""
+        self._made.clear()
         if isinstance(error, SubnetFull):
             self._unavailable.mark_subnet(spec.subnet_id, error.summary)
         else:
@@ -214,6 +233,7 @@ class SelectingPlanner:
 
     def forget_site(self) -> None:
         """Look again before the next plan."""
+        self._made.clear()
         self._sites.forget()
 
     def price(self, instance_type: str, zone: str, launch_type: LaunchType) -> str | None:

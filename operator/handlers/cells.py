@@ -7,6 +7,6 @@ from typing import Any
 from kip.context import Context
 
 
-def seen(*, event: Any, memo: Context, **_: Any) -> None:
+async def seen(*, event: Any, memo: Context, **_: Any) -> None:
     """Note the Cell and mark its pod for work."""
     memo.post(memo.sightings.cell, event["type"], dict(event["object"]))

@@ -7,6 +7,6 @@ from typing import Any
 from kip.context import Context
 
 
-def seen(*, event: Any, memo: Context, **_: Any) -> None:
+async def seen(*, event: Any, memo: Context, **_: Any) -> None:
     """Note the Node; one that was deleted comes back at once."""
     memo.post(memo.sightings.node, event["type"], dict(event["object"]))

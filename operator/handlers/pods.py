@@ -7,6 +7,6 @@ from typing import Any
 from kip.context import Context
 
 
-def seen(*, event: Any, memo: Context, **_: Any) -> None:
+async def seen(*, event: Any, memo: Context, **_: Any) -> None:
     """Note the pod and mark it for work; what follows is decided level by level, not event by event."""
     memo.post(memo.sightings.pod, event["type"], dict(event["object"]))

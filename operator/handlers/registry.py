@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ class Watched:
     """One kind of object, selected by the API server, and its handler."""
 
     resource: tuple[str, ...]
-    handler: Callable[..., None]
+    handler: Callable[..., Awaitable[None]]
+    """A coroutine function, though there is nothing to await: kopf runs any other in a thread, for each event."""
     field_selector: str | None = None
     label_selector: str | None = None
 
@@ -60,5 +61,4 @@ def settings(table: tuple[Watched, ...]) -> kopf.OperatorSettings:
     chosen.queueing.idle_timeout = 0.05  # … so an idle one must go quickly, or new objects wait for its place
     chosen.posting.enabled = False  # events about pods are our own, deduplicated
     chosen.scanning.disabled = True  # the kinds above are all there are; no watch of CRDs and namespaces
-    chosen.execution.max_workers = 1  # handlers only hand over
     return chosen

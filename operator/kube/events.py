@@ -13,6 +13,7 @@ import structlog
 
 from kip.kube.client import ApiClient
 from kip.kube.errors import KubeError
+from kip.kube.slots import patiently
 from kip.model.clock import Clock, to_rfc3339
 from kip.model.tokens import TokenBucket
 
@@ -73,8 +74,9 @@ class EventRecorder:
         queue = self._queue = asyncio.Queue(_WAITING)
 
         async def write() -> None:
-            while True:
-                await self._write(await queue.get())
+            with patiently():
+                while True:
+                    await self._write(await queue.get())
 
         try:
             async with asyncio.TaskGroup() as group:

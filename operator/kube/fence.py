@@ -6,19 +6,22 @@ paused for a minute.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable
 from typing import Unpack
 
 from kip.kube.client import ApiClient, Reply, RequestOptions
 from kip.kube.errors import Unavailable
+from kip.kube.slots import Slots
 
 _READS = frozenset(("GET", "HEAD"))
 # A thousand pods at once must not become a thousand connections. The API server's priority level for service accounts has
 # some hundred seats for all of them together (kube-controller-manager limits itself to far fewer). One on two processors
 # does no more with a hundred at a time, but answers each so late that some time out, the Lease among them.
 _WRITES_AT_ONCE = 32
+# Of what has time (kip.kube.slots.patiently), while there is other work: as many as client-go's recorders and kopf's posters
+# would have under way.
+_PATIENT_AT_ONCE = 4
 
 
 class FencedClient(ApiClient):
@@ -28,14 +31,14 @@ class FencedClient(ApiClient):
         """`may_write` is false once the node's Lease may be held by another process."""
         super().__init__(client.configuration, client.session)
         self._may_write = may_write
-        self._slots = asyncio.Semaphore(_WRITES_AT_ONCE)
+        self._slots = Slots(_WRITES_AT_ONCE, few=_PATIENT_AT_ONCE)
 
     async def request(self, method: str, path: str, **options: Unpack[RequestOptions]) -> Reply:
         """As ApiClient.request; raises Unavailable for a write that is not ours to make any more."""
         send = functools.partial(super().request, method, path, **options)
         if method in _READS:
             return await send()
-        async with self._slots:
+        async with self._slots.one():
             if not self._may_write():
                 raise Unavailable(
                     f"{method} {path} is not sent: this process does not hold the node's Lease now"

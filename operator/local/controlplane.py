@@ -7,6 +7,7 @@ an aggregation layer. What differs is only what a laboratory does not need: lead
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 
 from kip.local.api import client_context, get_https
@@ -124,6 +125,11 @@ def etcd_client(pki: ControlPlanePki) -> Pair:
     return pki.etcd.client("apiserver-etcd-client", "kube-apiserver")
 
 
+# A real cluster's API server has processors of its own. This one would spend a fifth of its time collecting garbage of some
+# 100 MB; it may keep more, up to the limit, which is a soft one.
+_ROOMY = {"GOGC": "400", "GOMEMLIMIT": "1GiB"}
+
+
 class ApiServer(_ControlPlanePart):
     """kube-apiserver."""
 
@@ -132,6 +138,10 @@ class ApiServer(_ControlPlanePart):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.needs = ("etcd", "network") if world.rooted else ("etcd",)
+
+    def command(self) -> Command:
+        """With room for a heap that is seldom collected."""
+        return replace(super().command(), environment=_ROOMY)
 
     def flags(self) -> list[str]:
         """As kubeadm sets it up, with the addresses of kubelets restricted to what their certificates hold."""

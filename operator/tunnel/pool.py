@@ -13,8 +13,10 @@ from kip.tunnel.errors import Unreachable
 
 # An ed25519 handshake costs 4 ms of this process and a tenth of a second in all.
 HANDSHAKES_AT_ONCE = 32
-# What one event loop can do beside its other work.
-ATTEMPTS_PER_S = 500
+# What one event loop can do beside its other work: an attempt without an answer costs half a millisecond.
+ATTEMPTS_PER_S = 250
+# The kernel repeats its SYN after 1, 3 and 7 s: an attempt that lasts is cheaper than new ones, but not for longer.
+_LONGEST_ATTEMPT_S = 4.0
 _COUNT_S = 0.1
 
 
@@ -32,10 +34,15 @@ class DialOptions:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long to try once, and how long to wait before the next attempt."""
+    """How long to try once, how long to wait after that, and how much time there is from attempt to attempt at least."""
 
     connect_timeout_s: float
     delay_s: float
+    period_s: float = 0.0
+
+    def rest_s(self, took_s: float) -> float:
+        """How long to wait after an attempt that took so long."""
+        return max(self.delay_s, self.period_s - took_s)
 
 
 def pace(waited_s: float, dialling: int, chance: float) -> Pace:
@@ -54,7 +61,13 @@ def pace(waited_s: float, dialling: int, chance: float) -> Pace:
         usual = Pace(connect_timeout_s=1.0, delay_s=1.0)
     else:
         usual = Pace(connect_timeout_s=3.0, delay_s=5.0)
-    return Pace(usual.connect_timeout_s, max(usual.delay_s, dialling / ATTEMPTS_PER_S) * (0.5 + chance))
+    period_s = dialling / ATTEMPTS_PER_S
+    return Pace(
+        # Among many, who answers does so to one of the kernel's repetitions.
+        max(usual.connect_timeout_s, min(period_s / 2, _LONGEST_ATTEMPT_S)),
+        usual.delay_s * (0.5 + chance),
+        period_s * (0.5 + chance),
+    )
 
 
 def _place(options: DialOptions) -> tuple[str, int, str]:
@@ -175,7 +188,8 @@ class TunnelPool:
     async def _dial_until_open(self, cell: str, entry: _Entry) -> Tunnel:
         began = self._clock.monotonic()
         while True:
-            now = pace(self._clock.monotonic() - began, self._count_dialling(), self._chance())
+            tried = self._clock.monotonic()
+            now = pace(tried - began, self._count_dialling(), self._chance())
             try:
                 tunnel = await self._attempt(entry.options, now.connect_timeout_s)
             except Unreachable as error:
@@ -188,7 +202,7 @@ class TunnelPool:
                 entry.tunnel = tunnel
                 entry.watch = asyncio.create_task(self._watch(cell, entry, tunnel), name=f"watch {cell}")
                 return tunnel
-            await self._clock.sleep(now.delay_s)
+            await self._clock.sleep(now.rest_s(self._clock.monotonic() - tried))
 
     def _count_dialling(self) -> int:
         """How many cells are being dialled. Counted ten times a second at most: each attempt asks for it."""

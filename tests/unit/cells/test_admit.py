@@ -27,12 +27,12 @@ class Report:
 
 
 def admission(report: Report, cells) -> Admit:
-    async def plan(pod):
+    async def foresee(pod):
         return ()
 
     clock = ManualClock()
     tools = SimpleNamespace(report=report, clock=clock, cells=cells, rests=Rests(clock))
-    return Admit(tools, SimpleNamespace(plan=plan), lambda _: None)
+    return Admit(tools, SimpleNamespace(foresee=foresee), lambda _: None)
 
 
 def pod(phase: str, *, deleted: bool) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from tests.doubles.samples import PLAN_OPTIONS, intent, planner
@@ -60,6 +61,39 @@ async def test_a_zone_is_not_asked_for_what_it_does_not_have() -> None:
     """use1-az3 is the oldest zone of us-east-1, with a twentieth of the types."""
     assert {spec.zone for spec in await planner().plan(pod())} == {"us-east-1a", "us-east-1b"}
     assert {spec.zone for spec in await planner(NamedZones()).plan(pod())} == {"us-east-1b"}
+
+
+async def test_what_was_foreseen_is_planned_once_and_used_once() -> None:
+    subject, ours = planner(), pod()
+    before = await subject.plan(ours)
+    subject.refresh(MarketData(spot={("r7i.large", "us-east-1b"): 0.001}))
+    await subject.foresee(ours)
+    with mock.patch.object(subject, "_plan", side_effect=AssertionError):
+        again = await subject.plan(ours)
+        assert again == before
+        with pytest.raises(AssertionError):
+            await subject.plan(ours)
+
+
+@pytest.mark.parametrize("what", ["another pod", "refused", "another site", "other prices"])
+async def test_what_was_foreseen_is_forgotten_when_something_changes(what: str) -> None:
+    clock = ManualClock()
+    subject, ours = planner(clock=clock), pod()
+    await subject.foresee(ours)
+    [first, *_] = await subject.plan(ours)
+    await subject.foresee(ours)
+    match what:
+        case "another pod":
+            ours = requesting(cpu="8")
+        case "refused":
+            subject.unavailable(first, InsufficientCapacity("none left"))
+        case "another site":
+            subject.forget_site()
+        case "other prices":
+            subject.refresh(MarketData(on_demand={first.instance_type: 100.0}))
+    with mock.patch.object(subject, "_plan", wraps=subject._plan) as planned:
+        await subject.plan(ours)
+    assert planned.await_count == 1
 
 
 async def test_what_ec2_says_of_a_zone_counts_before_the_catalogue() -> None:

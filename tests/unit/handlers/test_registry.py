@@ -55,12 +55,12 @@ class Sightings:
 
 
 @pytest.mark.parametrize(("handler", "method"), [(pods, "pod"), (cells, "cell"), (node, "node")])
-def test_a_handler_passes_on_what_it_was_told(handler, method):
+async def test_a_handler_passes_on_what_it_was_told(handler, method):
     passed = []
     sightings = Sightings()
     memo = Context(sightings=sightings, post=lambda *what: passed.append(what))
     raw = {"metadata": {"uid": "u-1"}}
-    handler.seen(event={"type": "DELETED", "object": raw}, memo=memo, body={}, logger=None)
+    await handler.seen(event={"type": "DELETED", "object": raw}, memo=memo, body={}, logger=None)
     [(function, kind, obj)] = passed
     assert (function, kind, obj) == (getattr(sightings, method), "DELETED", raw)
     assert obj is not raw

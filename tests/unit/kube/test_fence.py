@@ -9,6 +9,7 @@ import pytest
 from kip.kube.client import ApiClient, Reply
 from kip.kube.errors import Unavailable
 from kip.kube.fence import FencedClient
+from kip.kube.slots import Slots
 
 PATH = "/api/v1/namespaces/d/pods"
 
@@ -18,7 +19,7 @@ class Client(FencedClient):
 
     def __init__(self, may_write) -> None:
         self._may_write = may_write
-        self._slots = asyncio.Semaphore(2)
+        self._slots = Slots(2, few=1)
 
 
 @pytest.fixture

@@ -235,13 +235,23 @@ async def test_options_do_not_show_the_private_key() -> None:
     assert "key" not in repr(OPTIONS).replace("host_keys", "")
 
 
-@given(st.floats(0, 1e6), st.integers(1, 100_000), st.floats(0, 1))
-def test_attempts_stay_below_what_one_loop_can_do(waited: float, dialling: int, chance: float) -> None:
+@given(st.floats(0, 1e6), st.integers(1, 100_000), st.floats(0, 1), st.floats(0, 1))
+def test_attempts_stay_below_what_one_loop_can_do(
+    waited: float, dialling: int, chance: float, part: float
+) -> None:
+    """However soon each of them ends."""
     now = pace(waited, dialling, chance)
-    # Over the uniform chance the delay's mean is at its middle.
-    mean = now.delay_s / (0.5 + chance)
-    assert dialling / mean <= ATTEMPTS_PER_S * 1.001 or mean == pytest.approx(dialling / ATTEMPTS_PER_S)
-    assert mean > 0.1 or mean == pytest.approx(0.1)
+    took = part * now.connect_timeout_s
+    # Over the uniform chance the mean of the time from attempt to attempt is at its middle.
+    mean = (took + now.rest_s(took)) / (0.5 + chance)
+    assert dialling / mean <= ATTEMPTS_PER_S * 1.001
+    assert now.rest_s(took) >= 0.05
+
+
+def test_among_many_the_kernel_repeats_what_would_be_new_attempts() -> None:
+    assert pace(30, 500, 0.5).connect_timeout_s == pytest.approx(1.0)
+    assert pace(30, 1000, 0.5).connect_timeout_s == pytest.approx(2.0)
+    assert pace(30, 100_000, 0.5).connect_timeout_s == pytest.approx(4.0)
 
 
 def test_a_booting_machine_is_tried_every_tenth_of_a_second() -> None:
