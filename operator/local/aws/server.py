@@ -23,7 +23,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
-from kip.local.aws import ec2, efs, metering
+from kip.local.aws import answers, ec2, efs, metering
 from kip.local.aws.account import Account
 from kip.local.aws.backend import Site
 from kip.local.aws.calls import Calls
@@ -40,6 +40,7 @@ class LocalAws:
     """AWS as a WSGI application."""
 
     def __init__(self, account: Account) -> None:
+        answers.install()
         ec2.install(account)
         metering.install()
         self._account = account
