@@ -164,8 +164,10 @@ class Seeder:
         if not digests:
             return
         # Before anything of them is looked at: then they are not removed, or are gone already and not found.
-        work.cell = await self._save(replace(work.cell, cached_images=digests))
-        if work.cell.cached_images != digests:
+        # With those of before: a cell that is seeded again may have layers mounted that nobody asks for any more.
+        given = tuple(sorted({*work.cell.cached_images, *digests}))
+        work.cell = await self._save(replace(work.cell, cached_images=given))
+        if work.cell.cached_images != given:
             # An older definition of Cells drops what it does not know, and the layers could be taken away.
             work.decisions = tuple(
                 replace(each, outcome="broken", message=_OLD_CRD) for each in work.decisions

@@ -10,7 +10,6 @@ from kubernetes_asyncio.config import ConfigException
 from rich.console import Console
 
 from kip.app.aws import sdk_settings
-from kip.cells.repository import CELLS_PATH
 from kip.cloud.ecr import EcrLogins
 from kip.cloud.sdk import Session
 from kip.config import Settings
@@ -18,7 +17,7 @@ from kip.imagecache import eviction
 from kip.imagecache.bars import Bars
 from kip.imagecache.eviction import Limits, Removal, Use
 from kip.imagecache.fetch import Fetcher
-from kip.imagecache.held import held
+from kip.imagecache.held import ask
 from kip.imagecache.inventory import Inventory, forget_images, take
 from kip.imagecache.keeper import carry_out
 from kip.imagecache.process import ANY_REGION, image_cache
@@ -26,8 +25,7 @@ from kip.images.errors import CachingError
 from kip.images.logins import EcrCredentials
 from kip.images.volume import Volume
 from kip.kube.client import ApiClient
-from kip.kube.errors import KubeError, NotFound
-from kip.kube.watch import list_all
+from kip.kube.errors import KubeError
 from kip.model.clock import SystemClock
 from kip.model.quantity import human_bytes
 from kip.oci.client import open_registries
@@ -168,9 +166,7 @@ async def held_now(kubeconfig: Path | None) -> dict[str, str]:
     except ConfigException as error:
         raise Refused(f"no cluster to ask what its cells have ({error}); {_WITHOUT}") from error
     try:
-        return held((await list_all(client, CELLS_PATH, {})).items)
-    except NotFound:
-        return {}
+        return await ask(client)
     except KubeError as error:
         raise Refused(f"the cells are not known: {error}; {_WITHOUT}") from error
     finally:

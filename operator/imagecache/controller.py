@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -49,10 +49,11 @@ class Seen:
 class Wanted:
     """What is wanted now."""
 
-    all: tuple[Want, ...] = field(default=())
+    all: tuple[Want, ...] | None = None
+    """None until the cluster is known."""
 
     def keys(self) -> Iterable[tuple[str, str]]:
-        return [want.key for want in self.all]
+        return [want.key for want in self.all or ()]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ class Controller:
             await self._clock.sleep(_SETTLE_S)
             self._news.clear()
             if self._seen.synced:
+                if self._wanted.all is None:
+                    self._tidy_now.set()  # without that, nothing could go
                 self._wanted.all = self._what_is_wanted()
                 self._queue.update(self._wanted.all)
 
@@ -161,6 +164,6 @@ def _all(stores: Sequence[Store]) -> Iterator[Pod]:
     return (pod for store in stores for pod in store.items())
 
 
-def held_by_cells(cells: Store) -> dict[str, str] | None:
-    """For the keeper: None until the Cells are known."""
-    return held(cells.items()) if cells.synced else None
+def held_by_cells(seen: Seen, wanted: Wanted) -> dict[str, str] | None:
+    """For the keeper: None until all of the cluster is known, and so what its pods want."""
+    return held(seen.cells.items()) if seen.synced and wanted.all is not None else None

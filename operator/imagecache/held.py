@@ -6,7 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from kip.cells.repository import CELLS_PATH
 from kip.cloud import catalogue
+from kip.kube.client import ApiClient
+from kip.kube.errors import NotFound
+from kip.kube.watch import list_all
 from kip.pods.tree import Pod, dig, entries
 
 CellObject = Mapping[str, Any]
@@ -19,6 +23,14 @@ def held(cells: Iterable[CellObject]) -> dict[str, str]:
         for cell in cells
         for digest in dig(cell, "status", "cachedImages") or ()
     }
+
+
+async def ask(client: ApiClient) -> dict[str, str]:
+    """The same as it is this moment, by a list that no cache answers. Raises KubeError."""
+    try:
+        return held((await list_all(client, CELLS_PATH, {})).items)
+    except NotFound:
+        return {}  # there is no such type, so there are no Cells
 
 
 def architectures(cells: Iterable[CellObject]) -> Callable[[Pod], str | None]:

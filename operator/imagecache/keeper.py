@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -13,6 +13,7 @@ from kip.imagecache.eviction import Limits, Plan, Removal, Use
 from kip.imagecache.inventory import Inventory, forget_images, take
 from kip.images.errors import VolumeFull
 from kip.images.volume import Volume
+from kip.kube.errors import KubeError
 from kip.model.clock import Clock
 from kip.model.quantity import human_bytes
 from kip.observe.imagecache import ImageCacheMetrics
@@ -45,15 +46,18 @@ class Keeper:
         metrics: ImageCacheMetrics,
         *,
         held: Callable[[], Mapping[str, str] | None],
+        ask: Callable[[], Awaitable[Mapping[str, str]]],
         wanted: Callable[[], Iterable[tuple[str, str]]],
     ) -> None:
-        """`held` has the digests that Cells were given, with the Cell's name; None while that is not known. `wanted` has the
+        """`held` has the digests that Cells were given, with the Cell's name, as far as news of them have come; None while
+        not all is known that is used. `ask` has the same from the cluster itself, or raises KubeError. `wanted` has the
         references and platforms that are wanted now."""
         self._volume = volume
         self._clock = clock
         self._limits = limits
         self._metrics = metrics
         self._held = held
+        self._ask = ask
         self._wanted = wanted
         self._told = ""
 
@@ -65,13 +69,25 @@ class Keeper:
             self._metrics.evicted("temporary", len(swept))
         inventory = await take(self._volume)
         wanted = inventory.images_of(self._wanted())
-        # After the volume: a Cell says what it has before that is looked for there.
-        held = self._held()
-        plan = self._decide(inventory, Use(held, wanted), need_bytes) if held is not None else _UNKNOWN
+        plan = await self._plan(inventory, wanted, need_bytes)
         await self._mark(inventory, wanted)
         await carry_out(self._volume, inventory, plan, self._removed)
         self._tell(inventory, plan)
         return Tidied(inventory, plan, self._no_room(inventory, plan))
+
+    async def _plan(self, inventory: Inventory, wanted: frozenset[str], need_bytes: int) -> Plan:
+        # After the volume: a Cell says what it has before that is looked for there.
+        held = self._held()
+        if held is None:
+            return _UNKNOWN
+        plan = self._decide(inventory, Use(held, wanted), need_bytes)
+        if not plan.images and not plan.layers:
+            return plan
+        # A watch that is cut off looks like one without news, for longer than any grace.
+        try:
+            return self._decide(inventory, Use(await self._ask(), wanted), need_bytes)
+        except KubeError as error:
+            return replace(_UNKNOWN, blocked=f"{_UNKNOWN.blocked}: {error}")
 
     def _decide(self, inventory: Inventory, use: Use, need_bytes: int) -> Plan:
         def within(limits: Limits) -> Plan:

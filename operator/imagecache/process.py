@@ -23,6 +23,7 @@ from kip.imagecache.caching import Caching
 from kip.imagecache.controller import Controller, Seen, Wanted, held_by_cells
 from kip.imagecache.eviction import Limits
 from kip.imagecache.fetch import Fetcher
+from kip.imagecache.held import ask
 from kip.imagecache.keeper import Keeper
 from kip.imagecache.queue import Queue
 from kip.images import mksquashfs
@@ -134,7 +135,8 @@ def _put_together(
         clock,
         limits_of(options),
         metrics,
-        held=lambda: held_by_cells(watched.seen.cells),
+        held=lambda: held_by_cells(watched.seen, wanted),
+        ask=lambda: ask(client),
         wanted=wanted.keys,
     )
     caching = Caching(

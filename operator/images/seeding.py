@@ -206,12 +206,20 @@ def _usable(image: Image, look: Look, proven: Sequence[Layer]) -> list[Snapshot]
         if (layer.digest, layer.diff_id) not in had:
             break
         # One that is of use on the layers below it alone is called after all of them; see Layer.chain_id.
-        file_id = next((name for name in _file_ids(layer.diff_id, chain_id) if name in look.trailers), None)
+        file_id = next(
+            (name for name in _file_ids(layer.diff_id, chain_id) if _serves(look, name, layer, chain_id)),
+            None,
+        )
         if file_id is None:
             break
         copy = 1 + sum(each.file_id == file_id for each in found)
         found.append(Snapshot(chain_id, found[-1].chain_id if found else "", file_id, copy))
     return found
+
+
+def _serves(look: Look, file_id: str, layer: Layer, chain_id: str) -> bool:
+    trailer = look.trailers.get(file_id)
+    return trailer is not None and trailer.serves(layer.diff_id, chain_id)
 
 
 def _file_ids(diff_id: str, chain_id: str) -> tuple[str, ...]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
-from support.images import RegistryLog, cache, push
+from support.images import RegistryLog, cache, push, verified
 from support.manifests import Object, pod, secret
 from support.operators import configuration
 from support.trees import tree
 from support.world import E2eWorld, condition
+from tests.integration.imagecache.controllers import Running, start
+from tests.integration.imagecache.controllers import configuration as controllers_configuration
 from tests.unit.images.layers import directory, file, info, link, symlink, tar_of
 
 from kip.imagecache.held import held
@@ -21,6 +27,7 @@ from kip.images import format as layout
 from kip.images.format import Image
 from kip.local.volume import control
 from kip.local.volume.control import Shape
+from kip.local.world import World
 
 pytestmark = pytest.mark.e2e
 
@@ -110,6 +117,37 @@ def cached(world: E2eWorld) -> Iterator[None]:
     world.operator.remove()
     world.operator.configured = before
     world.operator.start()
+
+
+@dataclass
+class Controllers:
+    """Image cache controllers of other virtual nodes than the world's, on its volume."""
+
+    world: World
+    work: Path
+    started: list[Running] = field(default_factory=list)
+
+    @property
+    def volume(self) -> Path:
+        return control.files(self.world)
+
+    def start(self, **controller: str) -> Running:
+        work = self.work / str(len(self.started))
+        work.mkdir()
+        config = controllers_configuration(self.world.url("registry"), node="kip-elsewhere-0", **controller)
+        self.started.append(start(work, config, self.volume, self.world.operator_kubeconfig))
+        return self.started[-1]
+
+    def end(self, running: Running) -> None:
+        assert asyncio.run(running.ended()) == 0, running.said()
+
+
+@pytest.fixture
+def controllers(world: E2eWorld, tmp_path: Path) -> Iterator[Controllers]:
+    made = Controllers(world.world, tmp_path)
+    yield made
+    for running in made.started:
+        running.kill()
 
 
 @pytest.fixture(autouse=True)
@@ -346,3 +384,67 @@ def test_nothing_of_a_machine_is_left_on_the_host(world: E2eWorld, ready: Image)
     assert all(path.exists() for path in known)
     left = os.popen("losetup --noheadings --list --output BACK-FILE").read()
     assert not [path for path in known if path.name in left], time.monotonic() - before
+
+
+# What the controller takes away.
+
+
+def test_what_a_cell_has_or_is_about_to_get_is_not_evicted(
+    world: E2eWorld, namespace: str, controllers: Controllers
+) -> None:
+    """By a controller that sees to other virtual nodes' pods: of ours it knows what the Cells say, and nothing else."""
+    damaged = {*verified(world.world).findings}  # by the tests before
+    unread, content = os.urandom(4 << 20), os.urandom(1 << 20)
+    layers = {"kept": unread, "begun": content, "late": os.urandom(1 << 20), "gone": os.urandom(104 << 20)}
+    images: dict[str, Image] = {}
+    for age, (kind, inside) in enumerate(layers.items()):
+        push(world.world, name_of(kind), tar_of(file("content", inside)), compress=False)
+        images[kind] = cache(world.world, name_of(kind))
+        # The first ones would go first, and with the last one all is below the limit again.
+        used = time.time() - 3600 + age
+        os.utime(controllers.volume / layout.image_path(images[kind].digest), (used, used))
+
+    def is_there(*kinds: str) -> list[bool]:
+        return [(controllers.volume / layout.image_path(images[kind].digest)).exists() for kind in kinds]
+
+    def own_layer(kind: str) -> bool:
+        return (controllers.volume / layout.layer_path(images[kind].layers[-1].file_id)).exists()
+
+    def has_said() -> bool:
+        cell = world.cell_of("begun", namespace)
+        return bool(cell) and images["begun"].digest in cell["status"].get("cachedImages", ())
+
+    world.run(pod("kept", namespace, container("kept")), pod("gone", namespace, container("gone")))
+    assert [seeded(world, namespace, name)[0] for name in ("kept", "gone")] == ["Cached", "Cached"]
+    world.kubectl("delete", "pod", "gone", "-n", namespace, "--grace-period=1", "--wait=false")
+    world.eventually(lambda: not world.cell_of("gone", namespace), 60, "the cell is gone", namespace)
+
+    control.shape(world.world, Shape(latency_ms=50))
+    world.apply(pod("begun", namespace, container("begun")))
+    world.eventually(has_said, 60, "the cell has said what it will get", namespace)
+    # There it stops, between two calls, and the next cell before its first one, until the eviction is over.
+    control.shape(world.world, Shape(unreachable=True))
+    world.apply(pod("late", namespace, container("late")))
+    first = controllers.start(maxSize="100Mi")
+    world.eventually(lambda: is_there("late", "gone") == [False, False], 30, "images are evicted", namespace)
+    assert is_there("kept", "begun") == [True, True], first.said()
+    control.shape(world.world)
+    for name in ("begun", "late"):
+        world.ready(name, namespace)
+    assert seeded(world, namespace, "begun")[0] in ("Cached", "PartlyCached", "DeadlinePassed")
+    assert seeded(world, namespace, "late")[0] in ("NotCached", "DeadlinePassed")
+
+    controllers.end(first)
+    for path in controllers.volume.glob(f"{layout.LAYERS}/*/*/*.squashfs"):
+        os.utime(path, (1, 1))  # as if every time of grace had passed
+    second = controllers.start(maxSize="100Mi")
+    world.eventually(
+        lambda: not own_layer("gone") and not own_layer("late"), 30, "their layers are deleted", namespace
+    )
+    controllers.end(second)
+    assert own_layer("kept")
+    assert own_layer("begun")
+    for kind in ("kept", "begun", "late"):
+        said = world.exec(kind, namespace, "md5sum", "/content").split()[0]
+        assert said == hashlib.md5(layers[kind]).hexdigest(), kind
+    assert {*verified(world.world).findings} <= damaged

@@ -22,6 +22,7 @@ from kip.images.format import Image
 from kip.images.mksquashfs import Limits
 from kip.images.pull import ImageCache
 from kip.images.source import RegistrySource
+from kip.images.verify import Report, verify
 from kip.images.volume import Volume
 from kip.local.build import program
 from kip.local.images import PROGRAMS
@@ -155,6 +156,12 @@ def cache(world: World, name: str, login: tuple[str, str] | None = None) -> Imag
         return image
 
     return asyncio.run(add())
+
+
+def verified(world: World) -> Report:
+    """What a look at every byte on the image cache's volume says."""
+    clock = SystemClock()
+    return asyncio.run(verify(Volume(control.files(world), clock), clock))
 
 
 @dataclass(frozen=True)

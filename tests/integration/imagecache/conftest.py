@@ -1,81 +1,27 @@
-"""`kip image-cache run` as a process, with the rights of deploy/kustomize/base, beside a registry and a real API server."""
+"""Controllers of the image cache beside a registry and a real API server."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import os
-import random
-import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-import yaml
 from tests.doubles.registry import LocalRegistry, local_registry
 from tests.integration.cells.conftest import NODE, Cluster, cluster, eventually
+from tests.integration.imagecache.controllers import Running, configuration, start
 
 from kip.images import format as layout
 from kip.images.verify import Report, verify
 from kip.images.volume import Volume
 from kip.kube.watch import list_all
-from kip.local.addresses import free_ports
 from kip.model.clock import SystemClock
 
 __all__ = ["cluster"]
-
-ENDED_S = 10.0
-
-
-@dataclass
-class Running:
-    """One controller."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    health: int
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:]
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    async def ended(self) -> int:
-        """Its exit code after SIGTERM."""
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        while self.process.poll() is None:
-            assert time.monotonic() - began < ENDED_S, f"still there: {self.said()}"
-            await asyncio.sleep(0.02)
-        return int(self.process.returncode)
-
-    async def fetches(self) -> dict[str, int]:
-        """How many images it has seen to, by what became of them; nothing if it does not answer."""
-        _, text = await self.get("/metrics")
-        found = re.findall(r'^kip_image_cache_fetches_total\{result="(\w+)"\} (\S+)', text, re.MULTILINE)
-        return {result: int(float(number)) for result, number in found}
-
-    async def get(self, path: str) -> tuple[int, str]:
-        """Status and text; 0 if nobody answers."""
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session,
-                session.get(f"http://127.0.0.1:{self.health}{path}") as answer,
-            ):
-                return answer.status, await answer.text()
-        except (aiohttp.ClientError, TimeoutError):
-            return 0, ""
 
 
 @dataclass
@@ -117,30 +63,10 @@ class World:
 
     def start(self, **controller: Any) -> Running:
         """Starts a controller, with these settings of its own."""
-        number, health = (
-            len(self.started),
-            free_ports({"any": random.randrange(20_000, 32_000)}, used=())["any"],
-        )
-        config = {
-            "cloud": {"aws": {"region": "us-east-1"}},
-            "cells": {"imageCache": {"controller": {"minFreeSpace": "0", **controller}}},
-            "kubelet": {"nodeName": NODE},
-            "cluster": {"name": "image-cache-test", "namespace": "kip"},
-            "registries": {"mirrors": {"*": [self.registry.url]}},
-            "health": {"listenAddress": "127.0.0.1", "port": health},
-            "log": {"format": "text"},
-        }
-        path, log = self.work / f"provider-{number}.yaml", self.work / f"controller-{number}.log"
-        path.write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "kip", "image-cache", "run"]
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [*command, "--config", str(path), "--volume", str(self.directory)],
-                stdout=out,
-                stderr=out,
-                env={**os.environ, "KUBECONFIG": str(self.cluster.operator_kubeconfig)},
-            )
-        self.started.append(Running(process, log, health))
+        work = self.work / f"controller-{len(self.started)}"
+        work.mkdir()
+        config = configuration(self.registry.url, node=NODE, **controller)
+        self.started.append(start(work, config, self.directory, self.cluster.operator_kubeconfig))
         return self.started[-1]
 
     async def cached(self, image: str, *, within_s: float = 30) -> None:

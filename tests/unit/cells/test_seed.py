@@ -170,6 +170,17 @@ async def test_the_cell_says_which_images_it_has_before_they_are_looked_at(outsi
     assert outside.outcomes == [("cached", 2_000_000)]
 
 
+async def test_what_a_cell_was_given_before_is_kept_though_nobody_asks_for_it_now(outside: Outside) -> None:
+    """It may have those layers mounted: the connection broke off then, or the tag has moved."""
+    web = image("a")
+    outside.volume.put(web)
+    outside.answer = lambda: Access(web.digest)
+    before = replace(cell(), cached_images=(digest("older"),))
+    seeded = await outside.seeder()(before, POD, outside.link)
+    assert set(seeded.cached_images) == {web.digest, digest("older")}
+    assert condition(seeded) == ("True", "Cached")
+
+
 async def test_a_cell_is_seeded_once_for_each_connection(outside: Outside) -> None:
     await outside.seed()
     before = [*outside.did]

@@ -134,8 +134,20 @@ async def test_a_volume_that_is_away_is_said_and_looked_at_again(bench: Bench) -
     assert bench.begun
 
 
+async def test_the_keeper_looks_as_soon_as_the_cluster_is_known(bench: Bench) -> None:
+    await bench.news()
+    assert len(bench.keeper.rounds) == 1
+    bench.synced()
+    for _ in range(2):
+        await bench.news()
+    assert len(bench.keeper.rounds) == 2
+
+
 def test_cells_that_are_not_known_hold_everything() -> None:
-    cells = Store()
-    assert held_by_cells(cells) is None
+    pods, cells, wanted = Store(), Store(), Wanted()
+    seen = Seen((pods,), (), cells)
+    assert held_by_cells(seen, wanted) is None
     cells.synced = True
-    assert held_by_cells(cells) == {}
+    assert held_by_cells(seen, wanted) is None, "what pods want is not known yet"
+    pods.synced, wanted.all = True, ()
+    assert held_by_cells(seen, wanted) == {}

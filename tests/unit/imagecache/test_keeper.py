@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,6 +17,7 @@ from kip.imagecache.inventory import take
 from kip.imagecache.keeper import Keeper
 from kip.images import format as layout
 from kip.images.volume import Usage, Volume
+from kip.kube.errors import Unavailable
 from kip.model.clock import ManualClock
 from kip.observe.imagecache import ImageCacheMetrics
 from kip.oci.credentials import ANONYMOUS
@@ -32,6 +33,7 @@ class Bench:
     def __init__(self, registry: LocalRegistry, fetcher: Fetcher, volume: Volume, clock: ManualClock) -> None:
         self.registry, self.fetcher, self.volume, self.clock = registry, fetcher, volume, clock
         self.held: Mapping[str, str] | None = {}
+        self.asked: Callable[[], Mapping[str, str]] = lambda: self.held or {}
         self.wanted: list[tuple[str, str]] = []
         self.metrics = ImageCacheMetrics()
 
@@ -52,8 +54,12 @@ class Bench:
             Limits(**limits),  # type: ignore[arg-type]
             self.metrics,
             held=lambda: self.held,
+            ask=self.ask,
             wanted=lambda: self.wanted,
         )
+
+    async def ask(self) -> Mapping[str, str]:
+        return self.asked()
 
     async def images(self) -> set[str]:
         return {image.digest for image in await self.volume.images()}
@@ -97,6 +103,33 @@ async def test_nothing_goes_while_the_cells_are_not_known(bench: Bench) -> None:
     tidied = await bench.keeper(keep_unused=timedelta(days=30)).tidy()
     assert await bench.images() == {old}
     assert "cannot be asked" in tidied.plan.blocked
+
+
+async def test_what_a_cell_has_of_which_no_news_have_come_stays(bench: Bench) -> None:
+    """A watch that is cut off looks like one without news."""
+    old = await bench.add("quay.io/old:1", timedelta(days=40))
+    bench.asked = lambda: {old: "cell-1"}
+    await bench.keeper(keep_unused=timedelta(days=30), max_bytes=1).tidy()
+    assert await bench.images() == {old}
+
+
+async def test_nothing_goes_while_the_api_server_is_away(bench: Bench) -> None:
+    def away() -> Mapping[str, str]:
+        raise Unavailable("GET cells: no answer")
+
+    old = await bench.add("quay.io/old:1", timedelta(days=40))
+    bench.asked = away
+    tidied = await bench.keeper(keep_unused=timedelta(days=30)).tidy()
+    assert await bench.images() == {old}
+    assert tidied.plan.blocked.endswith("GET cells: no answer")
+
+
+async def test_the_api_server_is_not_asked_while_nothing_would_go(bench: Bench) -> None:
+    asked: list[int] = []
+    bench.asked = lambda: asked.append(1) or {}  # type: ignore[func-returns-value]
+    await bench.add("quay.io/new:1", timedelta(days=1))
+    await bench.keeper(keep_unused=timedelta(days=30)).tidy()
+    assert not asked
 
 
 async def test_what_is_wanted_is_marked_as_used(bench: Bench) -> None:

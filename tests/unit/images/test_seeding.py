@@ -51,20 +51,24 @@ def image(*layers: str, dependent: str = "") -> Image:
     )
 
 
-def trailer(file_id: str) -> Trailer:
-    return Trailer(file_id, 1, 4096, 4096, "a" * 64, "b" * 64, "c" * 64)
+def trailer(diff_id: str, chain_id: str = "") -> Trailer:
+    return Trailer(diff_id, 1, 4096, 4096, "a" * 64, "b" * 64, "c" * 64, chain_id=chain_id)
 
 
 def volume(*images: Image, without: str = "", broken: str = "", present: tuple[str, ...] = ()) -> Look:
     """What is read of a volume on which these images are; `without` and `broken` are names of layers."""
     files = {layout.image_path(each.digest).name: each.to_bytes() for each in images}
-    ids = {layer.file_id for each in images for layer in each.layers}
+    found = {layer.file_id: layer for each in images for layer in each.layers}
     bad = {digest(broken): "cut short"} if broken else {}
     return Look(
         AMD,
         frozenset(present),
         files,
-        {file_id: trailer(file_id) for file_id in ids - {digest(without), *bad}},
+        {
+            file_id: trailer(layer.diff_id, layer.chain_id)
+            for file_id, layer in found.items()
+            if file_id not in {digest(without), *bad}
+        },
         bad,
     )
 
@@ -201,6 +205,14 @@ def test_a_file_that_depends_on_the_layers_below_has_their_chain_in_its_name() -
     web = image("a", "b", dependent="b")
     plan = planned(web, volume(web))
     assert [each.file_id for each in plan.snapshots] == [web.layers[0].diff_id, web.chain[1]]
+
+
+def test_a_file_that_depends_on_nothing_below_is_not_used_on_other_layers() -> None:
+    """The lowest layer's ChainID is its diffID, by which files of layers are called that serve anywhere."""
+    lowest, above = image("b", dependent="b"), image("a", "b")
+    plan = planned(above, replace(volume(above, lowest), files=volume(above).files))
+    assert [each.file_id for each in plan.snapshots] == [above.layers[0].diff_id]
+    assert plan.decisions[0].outcome == "partly"
 
 
 def test_containers_share_layers() -> None:
