@@ -20,7 +20,7 @@ from kip.imagecache.fetch import Fetcher
 from kip.imagecache.held import ask
 from kip.imagecache.inventory import Inventory, forget_images, take
 from kip.imagecache.keeper import carry_out
-from kip.imagecache.process import ANY_REGION, image_cache
+from kip.imagecache.process import ANY_REGION, image_cache, share_of
 from kip.images.errors import CachingError
 from kip.images.logins import EcrCredentials
 from kip.images.volume import Volume
@@ -57,7 +57,7 @@ async def add(
     references = [parse(name) for name in names]
     clock, console = SystemClock(), Console(stderr=True, highlight=False)
     volume = Volume(directory, clock)
-    cache = image_cache(volume, settings.cells.image_cache.controller, clock)
+    cache = image_cache(volume, share_of(settings.cells.image_cache.controller), clock)
     credentials = _credentials(auth, settings)
     failed = []
     async with open_registries(clock, mirrors=settings.registries.mirrors) as registries:

@@ -19,14 +19,15 @@ from kip.cells.repository import CELLS_PATH
 from kip.cloud.ecr import EcrLogins
 from kip.cloud.sdk import Session
 from kip.config import ImageCacheController, Settings
+from kip.imagecache import memory
 from kip.imagecache.caching import Caching
 from kip.imagecache.controller import Controller, Seen, Wanted, held_by_cells
 from kip.imagecache.eviction import Limits
 from kip.imagecache.fetch import Fetcher
 from kip.imagecache.held import ask
 from kip.imagecache.keeper import Keeper
+from kip.imagecache.memory import Share
 from kip.imagecache.queue import Queue
-from kip.images import mksquashfs
 from kip.images.logins import EcrCredentials, PodLogins
 from kip.images.pull import ImageCache
 from kip.images.volume import Volume
@@ -34,6 +35,7 @@ from kip.kube.client import ApiClient
 from kip.kube.events import EventRecorder
 from kip.kube.informer import Informer
 from kip.model.clock import Clock, SystemClock
+from kip.model.quantity import human_bytes
 from kip.observe.imagecache import ImageCacheMetrics
 from kip.observe.probes import Probes
 from kip.oci.client import Registries, open_registries
@@ -142,7 +144,7 @@ def _put_together(
     caching = Caching(
         Fetcher(
             volume,
-            image_cache(volume, options, clock),
+            image_cache(volume, share_of(options), clock),
             registries,
             clock,
             check_after=timedelta(seconds=options.check_tags_every),
@@ -186,12 +188,32 @@ def limits_of(options: ImageCacheController) -> Limits:
     )
 
 
-def image_cache(volume: Volume, options: ImageCacheController, clock: Clock) -> ImageCache:
-    """What converts, within the configured limits."""
+def share_of(options: ImageCacheController) -> Share:
+    """What conversions may use of this process' memory, told to people."""
+    cgroups = Path("/proc/self/cgroup").read_text()
+    found = memory.share(
+        memory.limit_of(cgroups),
+        parallel=options.parallel,
+        processors=options.processors,
+        memory_bytes=options.memory,
+    )
+    say = log.warning if found.short else log.info
+    say(
+        "memory for conversions",
+        parallel=found.parallel,
+        memory=f"{found.limits.memory_mib}Mi",
+        names=human_bytes(found.limits.names_bytes),
+        reason=found.reason,
+    )
+    return found
+
+
+def image_cache(volume: Volume, share: Share, clock: Clock) -> ImageCache:
+    """What converts, within these limits."""
     return ImageCache(
         volume,
         clock=clock,
         creator=f"kip {version('kip-operator')} on {socket.gethostname()}",
-        slots=asyncio.Semaphore(options.parallel),
-        limits=mksquashfs.Limits(processors=options.processors, memory_mib=options.memory >> 20),
+        slots=asyncio.Semaphore(share.parallel),
+        limits=share.limits,
     )

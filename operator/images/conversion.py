@@ -31,7 +31,7 @@ class Conversion:
     def __init__(self, volume: Volume, layer: Layer, limits: Limits) -> None:
         self.layer = layer
         self._volume, self._limits = volume, limits
-        self._tree = Tree()
+        self._tree = Tree(limits.names_bytes)
         self._final: dict[int, tuple[Inode, list[bytes]]] | None = None
         self._tar_bytes = 0
         self._attempt: _Attempt | None = None

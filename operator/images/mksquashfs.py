@@ -27,6 +27,9 @@ class Limits:
     """Threads that compress; one more decompresses, hashes and sorts."""
     memory_mib: int = 256
     """For mksquashfs's buffers. It takes at least as many megabytes as are needed for its threads."""
+    names_bytes: int = 1 << 30
+    """For a layer's names and attributes, in this process; two million files with usual names. mksquashfs takes twice as
+    much for them, besides its buffers."""
 
 
 class Mksquashfs:

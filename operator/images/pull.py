@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from kip.images import format as layout
@@ -77,6 +76,19 @@ class _Work:
         # The whole is told by who knows that it is complete.
         if come < layer.blob_bytes:
             self.progress(LayerProgress(layer, come))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a layer is in its image."""
+
+    chain_id: str
+    below: tuple[asyncio.Task[Layer], ...]
+    """What becomes of the layers below it."""
+    may_begin: asyncio.Event
+    """The one below has begun."""
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has a slot, or needs none."""
 
 
 class ImageCache:
@@ -157,8 +169,12 @@ class ImageCache:
         """The image with its layers as they are on the volume."""
         chain = image.chain
         tasks: list[asyncio.Task[Layer]] = []
+        begun = asyncio.Event()
+        begun.set()
         for depth, layer in enumerate(image.layers):
-            adding = self._add_layer(layer, chain[depth], tuple(tasks), work)
+            place = _Place(chain[depth], tuple(tasks), begun)
+            begun = place.begun
+            adding = self._add_layer(layer, place, work)
             tasks.append(asyncio.create_task(adding, name=f"convert {layer.diff_id}"))
         try:
             layers = await asyncio.gather(*tasks)
@@ -173,12 +189,14 @@ class ImageCache:
         await self._volume.write_image(image)
         return image
 
-    async def _add_layer(
-        self, layer: Layer, chain_id: str, below: tuple[asyncio.Task[Layer], ...], work: _Work
-    ) -> Layer:
+    async def _add_layer(self, layer: Layer, place: _Place, work: _Work) -> Layer:
+        # From the bottom up: who waits for layers below with a slot in hand then waits for such as have one too, and the
+        # lowest of these waits for nobody.
+        await place.may_begin.wait()
+        chain_id = place.chain_id
         while True:
             if found := await self._existing(layer, chain_id):
-                await self._prove(layer, found, work)
+                await self._prove(layer, found, place, work)
                 return replace(layer, chain_id=found.chain_id)
             busy = self._busy.get(chain_id)
             if busy is None:
@@ -187,7 +205,8 @@ class ImageCache:
         self._busy[chain_id] = done = asyncio.Event()
         try:
             async with self._slots:
-                trailer = await self._convert(layer, chain_id, below, work)
+                place.begun.set()
+                trailer = await self._convert(layer, place, work)
         finally:
             del self._busy[chain_id]
             done.set()
@@ -195,15 +214,17 @@ class ImageCache:
         work.progress(LayerProgress(layer, layer.blob_bytes))
         return replace(layer, chain_id=trailer.chain_id)
 
-    async def _prove(self, layer: Layer, found: Trailer, work: _Work) -> None:
+    async def _prove(self, layer: Layer, found: Trailer, place: _Place, work: _Work) -> None:
         """The repository has the layer that is there, or has it shown before."""
         async with work.turn:  # layers may come twice in an image
             if work.had is None:
                 work.had = await self._had(work.repository)
             delivered = {(each.digest, each.diff_id) for each in (*work.converted, *work.proved)}
             if (layer.digest, layer.diff_id) in work.had | delivered:
+                place.begun.set()
                 return
             async with self._slots:
+                place.begun.set()
                 await prove_layer(
                     layer,
                     found.tar_bytes,
@@ -233,31 +254,21 @@ class ImageCache:
                 return found
         return None
 
-    async def _convert(
-        self, layer: Layer, chain_id: str, below: tuple[asyncio.Task[Layer], ...], work: _Work
-    ) -> Trailer:
+    async def _convert(self, layer: Layer, place: _Place, work: _Work) -> Trailer:
         async def attributes(paths: tuple[bytes, ...]) -> Mapping[bytes, Attributes]:
-            async with self._without_slot():  # the layers below may be waiting for just that one
-                layers = await asyncio.gather(*map(asyncio.shield, below))
+            # With the slot: what has been read of the layer is in memory.
+            layers = await asyncio.gather(*map(asyncio.shield, place.below))
             return await asyncio.to_thread(self._inherited, paths, layers)
 
         return await convert_layer(
             self._volume,
             layer,
             lambda: work.blob(layer),
-            chain_id=chain_id,
-            below=attributes if below else None,
+            chain_id=place.chain_id,
+            below=attributes if place.below else None,
             limits=self._limits,
             progress=lambda come: work.tell(layer, come),
         )
-
-    @asynccontextmanager
-    async def _without_slot(self) -> AsyncIterator[None]:
-        self._slots.release()
-        try:
-            yield
-        finally:
-            await self._slots.acquire()
 
     def _inherited(self, paths: Sequence[bytes], below: Sequence[Layer]) -> Mapping[bytes, Attributes]:
         with translated("cannot read the layers below"):

@@ -27,9 +27,6 @@ _LINKS = 255
 _STEPS = 4096  # through a path's parts and those of its links: each costs as many as there are above it
 # Bytes that Linux takes: NAME_MAX, and PATH_MAX without the zero at the end.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
-# Bytes of one layer's names and attributes in memory. A blob of some megabytes can have gigabytes of them, since they are
-# all the same to a compression. Two million files with usual names fit.
-_MOST = 1 << 30
 _ENTRY = 300  # bytes besides names and attributes
 
 
@@ -77,10 +74,13 @@ class Inode:
 class Tree:
     """The layer's directory. `apply` takes the entries in their order and says what can be written of each at once.
 
-    Raises LayerRefused for a layer that containerd would refuse, or that squashfs cannot hold.
+    Raises LayerRefused for a layer that containerd would refuse, that squashfs cannot hold, or that is too large for us.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int) -> None:
+        """`most_bytes` of names and attributes: a blob of some megabytes can have gigabytes of them, since they are all the
+        same to a compression."""
+        self._most = most_bytes
         self.root = Directory(attributes=Attributes())
         self.stale = False
         """Whether what was written at once has turned out otherwise: then all is to be written anew, by `final`."""
@@ -120,8 +120,10 @@ class Tree:
             raise LayerRefused(f"{shown(entry.name[:_LONGEST_NAME])}…: a name that is too long for Linux")
         self._bytes += _ENTRY + 2 * length + len(entry.link)
         self._bytes += sum(len(k) + len(v) for k, v in entry.xattrs.items())
-        if self._bytes > _MOST:
-            raise LayerRefused(f"its names and attributes take more than {_MOST >> 20} MiB")
+        if self._bytes > self._most:
+            raise LayerRefused(
+                f"its names and attributes take more than {self._most >> 20} MiB, the share of a conversion"
+            )
 
     def final(self) -> dict[int, tuple[Inode, list[bytes]]]:
         """By entry: the inode that is left of it, and all of its names."""

@@ -44,7 +44,10 @@ class ImageCacheController(Section):
     parallel: Annotated[
         int,
         whole_number(at_least=1),
-        Field(description="Images that are fetched, and layers that are converted, at the same time."),
+        Field(
+            description="Images that are fetched, and layers that are converted, at the same time; fewer if the container's "
+            "limit of memory is not enough for them."
+        ),
     ] = 2
     processors: Annotated[
         int, whole_number(at_least=1), Field(description="Threads that compress, for each of them.")
@@ -52,7 +55,10 @@ class ImageCacheController(Section):
     memory: Annotated[
         int,
         size(at_least="64Mi"),
-        Field(description="Memory of the program that makes the file systems, for each of them."),
+        Field(
+            description="Memory of the program that makes the file systems, for each of them; less if the container's limit "
+            "of memory is not enough."
+        ),
     ] = 256 * 2**20
     max_size: Annotated[
         int | None,

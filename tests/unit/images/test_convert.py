@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -322,17 +323,15 @@ async def test_directories_deeper_than_pythons_calls(volume: Volume) -> None:
     assert await volume.has_layer(trailer.file_id)
 
 
-async def test_a_layer_whose_names_would_fill_the_memory_is_refused(
-    volume: Volume, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kip.images.tree._MOST", 1 << 20)
+async def test_a_layer_whose_names_would_fill_the_memory_is_refused(volume: Volume) -> None:
+    limits = replace(ONE, names_bytes=1 << 20)
     names = [file(f"{number:0200}") for number in range(2000)]
     attributes = [file(f"{number}", xattrs={"user.a": "x" * 60_000}) for number in range(20)]
     directories = [file(f"{number}/" + "d/" * 100 + "a") for number in range(50)]
     for entries in (names, attributes, directories):
-        assert await convert(volume, tar_of(*entries[: len(entries) // 4]))
+        assert await convert(volume, tar_of(*entries[: len(entries) // 4]), limits=limits)
         with pytest.raises(LayerRefused, match="names and attributes take more than 1 MiB"):
-            await convert(volume, tar_of(*entries))
+            await convert(volume, tar_of(*entries), limits=limits)
 
 
 async def test_the_same_layer_gives_the_same_bytes(volume: Volume) -> None:

@@ -22,7 +22,7 @@ HIGH = (directory("var", mode=0o1777), file(".wh.opt"), file("etc/.wh.x"))
 
 
 def listing(*entries: object) -> Listing:
-    tree = Tree()
+    tree = Tree(most_bytes=1 << 20)
     for index, entry in enumerate(tar.Reader(tar.Stream([tar_of(*entries)]))):  # type: ignore[arg-type]
         tree.apply(index, entry)
     return Listing.of(tree)

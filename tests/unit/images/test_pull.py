@@ -315,6 +315,30 @@ async def test_directories_that_a_layer_does_not_describe_are_as_those_below(
         assert (found / "etc").stat().st_uid == 7
 
 
+@pytest.mark.parametrize("slots", [1, 2, 3])
+async def test_no_more_conversions_are_in_memory_than_there_are_slots(tmp_path: Path, slots: int) -> None:
+    """Also while they wait for the layers below, whose directories they need."""
+    pulls, most = Pulls(tmp_path / "volume", slots), 0
+
+    class Watched(Registry):
+        async def blob(self, repository: Any, descriptor: Any) -> Any:
+            nonlocal most
+            lowest = descriptor.digest == sha256(BASE)
+            for _ in range(30 if lowest else 1):  # the others come first, as far as they can
+                await asyncio.sleep(0.01)
+                most = max(most, len([*pulls.volume.root.rglob(f"{layout.TEMPORARY}*")]))
+            async for piece in super().blob(repository, descriptor):
+                yield piece
+
+    registry = Watched()
+    above = [tar_of(file(f"etc/in-layer-{number}", b"1")) for number in range(8)]
+    for image in (above, above[:4]):
+        registry.image(BASE, *image)
+        async with asyncio.timeout(20):
+            await asyncio.gather(pulls.add(registry), pulls.add(registry, name="registry.test/other:1"))
+    assert 0 < most <= slots
+
+
 async def test_a_layer_that_depends_on_those_below_serves_there_alone(pulls: Pulls) -> None:
     registry = Registry()
     registry.image(BASE, TOP)
