@@ -21,6 +21,10 @@ log = structlog.get_logger(__name__)
 SWEEP_S = 10.0
 
 
+async def _at_once() -> None:
+    """There always is time."""
+
+
 class Sweeper:
     """Ends instances that belong to nobody, and wakes cells whose instance has gone."""
 
@@ -32,14 +36,17 @@ class Sweeper:
         *,
         mark: Callable[[str], None],
         abandon: Callable[[Collection[Instance]], Awaitable[None]],
+        give_way: Callable[[], Awaitable[None]] = _at_once,
         period_s: float = SWEEP_S,
     ) -> None:
-        """`abandon` hears of instances that belong to nobody before they are ended."""
+        """`abandon` hears of instances that belong to nobody before they are ended. `give_way` returns when there is time
+        for a sweep, or soon: to read the listing of a thousand instances keeps the event loop for a second."""
         self._fleet = fleet
         self._cells = cells
         self._clock = clock
         self._mark = mark
         self._abandon = abandon
+        self._give_way = give_way
         self._period_s = period_s
 
     async def run(self) -> None:
@@ -50,6 +57,7 @@ class Sweeper:
             except (CloudError, KubeError) as error:
                 log.warning("sweep failed", error=str(error))
             await self._clock.sleep(self._period_s)
+            await self._give_way()
 
     async def sweep(self) -> list[str]:
         """One sweep; the IDs of the instances that it had EC2 end.

@@ -6,7 +6,7 @@ from kip.app.serving.side import Closers, Loops
 from kip.app.serving.state import NodeState
 from kip.app.serving.surroundings import Surroundings
 from kip.cells.fleet import Fleet
-from kip.cells.garbage import Sweeper
+from kip.cells.garbage import SWEEP_S, Sweeper
 from kip.cells.launcher import Launcher
 from kip.cells.routekeeper import RouteKeeper
 from kip.cells.tagger import Tagger
@@ -35,7 +35,14 @@ class Ec2Side:
         )
         self.routes = RouteKeeper(Ec2Routes(ec2), self.network, cells, clock, mark=mark)
         self._tagger = Tagger(self.compute, self.fleet, cells, state.pods, clock, wanted=self.pod_tags)
-        self._sweeper = Sweeper(self.fleet, cells, clock, mark=mark, abandon=self.routes.abandon)
+        self._sweeper = Sweeper(
+            self.fleet,
+            cells,
+            clock,
+            mark=mark,
+            abandon=self.routes.abandon,
+            give_way=lambda: state.queue.wait_quiet(at_most_s=SWEEP_S),
+        )
 
     def loops(self) -> Loops:
         return {

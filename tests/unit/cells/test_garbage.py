@@ -9,7 +9,7 @@ import pytest
 from tests.doubles.samples import intent, launched
 
 from kip.cells.fleet import Fleet
-from kip.cells.garbage import Sweeper
+from kip.cells.garbage import SWEEP_S, Sweeper
 from kip.cells.repository import CELLS_PATH, Cells
 from kip.cells.routekeeper import RouteKeeper
 from kip.cloud.errors import NotAuthorized, Unreachable
@@ -304,3 +304,29 @@ async def test_while_a_cell_cannot_be_read_no_instance_is_taken_for_an_orphan(wo
     mended = {"status": {"conditions": []}}
     await world.api.patch(f"{CELLS_PATH}/{cell.name}/status", mended)
     assert await world.sweeper.sweep() == [stray.id]
+
+
+async def test_a_sweep_waits_until_there_is_time(world):
+    busy = asyncio.Event()
+
+    async def give_way() -> None:
+        busy.set()
+        await world.clock.sleep(7)
+
+    world.sweeper = Sweeper(
+        world.fleet,
+        world.cells,
+        world.clock,
+        mark=world.marked.append,
+        abandon=world.routes.abandon,
+        give_way=give_way,
+    )
+    running = asyncio.create_task(world.sweeper.run())
+    await world.clock.advance(SWEEP_S)
+    await asyncio.wait_for(busy.wait(), 5)
+    await world.instance("orphan")
+    await world.clock.advance(6)
+    assert world.live() == ["orphan"]
+    await world.clock.advance(2)
+    assert world.live() == []
+    running.cancel()
