@@ -10,7 +10,7 @@ from kip.cloud.errors import CloudError
 from kip.model.cell import Cell
 from kip.model.names import cell_name
 from kip.model.outcome import Outcome, Stop, Wait
-from kip.pods.annotations import unknown, without_effect
+from kip.pods.annotations import Layer, unknown, without_effect
 from kip.pods.finished import is_finished
 
 # The catalogue, prices and permissions change rarely; a pod that cannot be served is looked at again this often.
@@ -25,10 +25,19 @@ Refusal = tuple[str, str]
 class Admit:
     """Pod → Cell."""
 
-    def __init__(self, tools: Tools, planner: Planner, refuse: Callable[[Pod], Refusal | None]) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        planner: Planner,
+        refuse: Callable[[Pod], Refusal | None],
+        *,
+        defaults: Callable[[Pod], tuple[Layer, ...]] = lambda pod: (),
+    ) -> None:
+        """`defaults` are the annotations that count for those that a pod lacks."""
         self._tools = tools
         self._planner = planner
         self._refuse = refuse
+        self._defaults = defaults
 
     async def __call__(self, pod: Pod) -> tuple[Cell | None, Outcome]:
         """The pod's new Cell, or None and what happens instead."""
@@ -68,7 +77,7 @@ class Admit:
         self._tools.observe("cell_created", since_created_s(pod, self._tools.clock))
         for sentence in without_effect(pod):
             await report.progress(pod, "AnnotationWithoutEffect", sentence)
-        for sentence in unknown(pod):
+        for sentence in unknown(pod, self._defaults(pod)):
             await report.warning(pod, "UnknownAnnotation", sentence)
         return cell, Stop()
 

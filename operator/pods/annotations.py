@@ -118,13 +118,20 @@ def without_effect(pod: Pod) -> tuple[str, ...]:
     )
 
 
-def unknown(pod: Pod) -> tuple[str, ...]:
-    """A sentence for each annotation of the pod that begins like Kip's and is none: most likely a slip of the pen.
+def unknown(pod: Pod, defaults: tuple[Layer, ...] = ()) -> tuple[str, ...]:
+    """A sentence for each annotation of the pod, or of its namespace, that begins like Kip's and is none: most likely a slip
+    of the pen.
 
     The pod is served all the same, as it may be meant for another version of Kip.
     """
-    keys = sorted(key for key in entries(pod, "metadata", "annotations") if key.startswith(PREFIX))
-    return tuple(f"annotation {key} has no effect: {_meant(key)}" for key in keys if key not in ANNOTATIONS)
+    layers = [("", entries(pod, "metadata", "annotations"))]
+    layers += [(f" of {layer.source}", layer.annotations) for layer in defaults]
+    return tuple(
+        f"annotation {key}{whose} has no effect: {_meant(key)}"
+        for whose, annotations in layers
+        for key in sorted(annotations)
+        if key.startswith(PREFIX) and key not in ANNOTATIONS
+    )
 
 
 def _meant(key: str) -> str:

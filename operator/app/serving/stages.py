@@ -55,7 +55,7 @@ def lifecycle(
     return Lifecycle(
         tools,
         state.pods,
-        admit=Admit(tools, planning.planner, refusal),
+        admit=Admit(tools, planning.planner, refusal, defaults=shared.defaults.of),
         launch=Launch(tools, ec2.launcher, planning.planner, ec2.pod_tags),
         connect=_connect(around, state, tools),
         serve=Serve(tools),

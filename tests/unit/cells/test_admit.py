@@ -10,6 +10,7 @@ from kip.cells.admit import Admit
 from kip.cells.rest import Rests
 from kip.model.clock import ManualClock
 from kip.model.outcome import Stop, Wait
+from kip.pods.annotations import Layer
 
 
 class Report:
@@ -26,13 +27,15 @@ class Report:
         self.told.append(f"warning: {reason}")
 
 
-def admission(report: Report, cells) -> Admit:
+def admission(report: Report, cells, **more) -> Admit:
     async def foresee(pod):
         return ()
 
     clock = ManualClock()
-    tools = SimpleNamespace(report=report, clock=clock, cells=cells, rests=Rests(clock))
-    return Admit(tools, SimpleNamespace(foresee=foresee), lambda _: None)
+    tools = SimpleNamespace(
+        report=report, clock=clock, cells=cells, rests=Rests(clock), observe=lambda *_: None
+    )
+    return Admit(tools, SimpleNamespace(foresee=foresee), lambda _: None, **more)
 
 
 def pod(phase: str, *, deleted: bool) -> dict:
@@ -89,3 +92,20 @@ async def test_a_cell_that_is_there_already_and_cannot_be_read_is_no_error_witho
     assert cell is None
     assert isinstance(outcome, Wait)
     assert report.told == ["warning: CellUnreadable"]
+
+
+async def test_who_gets_a_cell_hears_of_what_nobody_knows_of_its_namespace():
+    made = object()
+
+    async def create(pod):
+        return made
+
+    report = Report()
+    namespace = Layer("namespace shop", {"pod.elotl.co/lauch-type": "spot"})
+    admit = admission(
+        report, SimpleNamespace(unreadable=set(), create=create), defaults=lambda _: (namespace,)
+    )
+    ours = {**pod("Pending", deleted=False), "status": {"phase": "Pending"}}
+    ours["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    assert (await admit(ours))[0] is made
+    assert report.told == ["warning: UnknownAnnotation"]

@@ -117,6 +117,13 @@ def test_a_name_that_kip_does_not_know_is_told_with_what_may_be_meant() -> None:
     assert unknown(pod(image_overlay_rootfs="true")) == (), "that one is known to have none"
 
 
+def test_so_is_one_of_the_namespace_and_whose_it_is() -> None:
+    layer = Layer("namespace shop", {f"{PREFIX}volume-sise": "50Gi", f"{PREFIX}launch-type": "spot"})
+    assert unknown(pod(), (layer,)) == (
+        "annotation pod.elotl.co/volume-sise of namespace shop has no effect: did you mean pod.elotl.co/volume-size?",
+    )
+
+
 SHOP = Layer("namespace shop", {f"{PREFIX}launch-type": "spot", f"{PREFIX}volume-size": "50Gi"})
 EVERYBODY = Layer("the configuration", {f"{PREFIX}launch-type": "dedicated", f"{PREFIX}gpu-type": "l4"})
 
