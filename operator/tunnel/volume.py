@@ -65,11 +65,21 @@ async def watch(tunnel: Tunnel, *, every_s: float) -> AsyncIterator[bool]:
 
 def command(name: str, *arguments: str, unless: int | None = None) -> str:
     """The shell command that runs a script of this package, without failing if that ends with the exit code `unless`."""
-    run = shlex.join(("bash", "-c", script(name), name, *arguments))
+    run = shlex.join(("bash", "-c", script(name), name, *arguments, *_programs(name)))
     return run if unless is None else f"{run} || [ $? = {unless} ]"
+
+
+@cache
+def _programs(name: str) -> tuple[str, ...]:
+    """What a script has others do: its last arguments."""
+    return (_text("snapshots.py"),) if name == "seed" else ()
 
 
 @cache
 def script(name: str) -> str:
     """One of scripts/, which say themselves what they do."""
-    return resources.files("kip.tunnel").joinpath("scripts", f"{name}.sh").read_text()
+    return _text(f"{name}.sh")
+
+
+def _text(name: str) -> str:
+    return resources.files("kip.tunnel").joinpath("scripts", name).read_text()

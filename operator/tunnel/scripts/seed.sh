@@ -7,8 +7,8 @@
 #     snapshot CHAIN PARENT ID    that layer as the snapshot CHAIN on PARENT, which is `-` for the lowest
 #     import CHAIN ARCHIVE        an archive in base64 for `ctr images import`, of an image whose highest snapshot is CHAIN
 #
-# $1 is how many seconds that may take, $2 `auto` where dm-verity is to be used if there is one. Prints what was done: `layer ID`
-# or `verity ID`, `snapshot CHAIN`, `import CHAIN`, and `failed WHAT WHY` for what was not.
+# $1 is how many seconds that may take, $2 `auto` where dm-verity is to be used if there is one, $3 the program snapshots.py.
+# Prints what was done: `layer ID` or `verity ID`, `snapshot CHAIN`, `import CHAIN`, and `failed WHAT WHY` for what was not.
 #
 # What has the name of a ChainID counts as that layer, whatever is in it, so it must never be seen empty: everything that waits
 # for the volume comes before, on a directory of its own; then the snapshot is made and that directory bound to it, for which
@@ -59,6 +59,39 @@ snapshots() {
     ctr --namespace k8s.io snapshots "$@"
 }
 
+# What needs two calls for each layer goes by one process that stays, where the machine has Python; else, and from its first
+# failure on, by ctr.
+begin_asking() {
+    trap '' PIPE
+    mkfifo "$work/to" "$work/from"
+    python3 -I -S -c "$1" /run/containerd/containerd.sock <"$work/to" >"$work/from" 7>&- 9>&- &
+    exec 5>"$work/to" 6<"$work/from"
+}
+
+# Leaves what it says in $answer.
+ask() {
+    local word
+    answer=
+    [ ! -e "$work/silent" ] || return
+    # A late answer would be taken for that to the next question.
+    echo "$*" >&5 && read -rt 5 -u 6 word answer && [ "$word" = ok ] || { touch "$work/silent"; return 1; }
+} 2>/dev/null
+
+# Leaves the directory for its content in $answer, and the key that it got in $key.
+prepare_snapshot() {
+    local parent=$1
+    ask prepare "$key" "${parent:--}" && return
+    key+=-again
+    # The lowest snapshot is a bind mount, the others are overlays.
+    answer=$(snapshots prepare --mounts "$key" ${parent:+"$parent"} |
+        sed -nE 's/.*upperdir=([^",]+).*/\1/p; t; s/.*"Source": *"(\/[^"]+)".*/\1/p' | tail -n 1)
+}
+
+commit_snapshot() {
+    # It may have been done though nobody said so; and then it must not stay empty.
+    ask commit "$1" "$key" || snapshots commit "$1" "$key" || snapshots info "$1"
+}
+
 begin_record() {
     [ -e $record ] && return
     {
@@ -70,17 +103,16 @@ begin_record() {
 }
 
 make_snapshot() {
-    local chain=$1 parent=${2#-} id=$3 key directory
-    if grep -q "^$chain " "$work/snapshots"; then
+    local chain=$1 parent=${2#-} id=$3 key answer directory
+    if [ -n "${known[$chain]}" ]; then
         # One that was pulled is as good. Ours may be of an attempt that ended halfway.
         directory=$(sed -n "s/^bind_layer [^ ]* \([^ ]*\) # $chain\$/\1/p" $record | tail -n 1)
         [ -z "$directory" ] || bind_layer "$id" "$directory"
         return
     fi
     key=kip-seed-$$-$chain
-    # The lowest snapshot is a bind mount, the others are overlays.
-    directory=$(snapshots prepare --mounts "$key" ${parent:+"$parent"} |
-        sed -nE 's/.*upperdir=([^",]+).*/\1/p; t; s/.*"Source": *"(\/[^"]+)".*/\1/p' | tail -n 1)
+    prepare_snapshot "$parent"
+    directory=$answer
     if [ -z "$directory" ]; then
         echo "containerd names no directory for $key" >&2
         return 1
@@ -88,8 +120,9 @@ make_snapshot() {
     {
         echo "mount_layer $id ${arguments[$id]}"
         echo "bind_layer $id $directory # $chain"
-    } >>$record && sync $record && snapshots commit "$chain" "$key" || return
-    if ! bind_layer "$id" "$directory"; then
+    } >>$record && sync $record && commit_snapshot "$chain" || return
+    # Nothing is mounted on it yet, which bind_layer would look for.
+    if ! mount --bind "/run/kip/layers/$id" "$directory"; then
         snapshots rm "$chain"
         return 1
     fi
@@ -136,17 +169,19 @@ seed_import() {
 
 seed() {
     local how failed= kind a b c d
-    declare -A arguments mounting
+    declare -A arguments mounting known
+    begin_asking "$2"
     how=$(how_to_mount "$1")
     while read -r kind a b c d; do
         if [ "$kind" = layer ]; then
             arguments[$a]="$b $c $d $how"
-            mount_layer "$a" "$b" "$c" "$d" "$how" 2>"$work/$a" 7>&- 9>&- &
+            mount_layer "$a" "$b" "$c" "$d" "$how" 2>"$work/$a" 5>&- 6<&- 7>&- 9>&- &
             mounting[$a]=$!
         fi
     done <"$work/orders"
     until snapshots list >"$work/snapshots" 2>/dev/null; do read -rt 0.02 -u 8; done
     sed -n 's/^\(kip-seed-[^ ]*\) .*/\1/p' "$work/snapshots" | while read -r a; do snapshots rm "$a"; done
+    while read -r a b; do known[$a]=yes; done <"$work/snapshots"
     begin_record
     while read -r kind a b c; do
         case $kind in
@@ -159,7 +194,7 @@ seed() {
 (
     exec </dev/null >"$work/out" 2>/dev/null 8<> <(:) 7>/run/kip/seed.lock
     flock 7
-    seed "$2"
+    seed "$2" "$3"
     echo >&9
 ) &
 done=

@@ -142,30 +142,102 @@ def test_a_machine_that_is_booted_anew_has_the_layers_again_before_they_are_used
     assert cell.rootfs() == SEEN
 
 
-@pytest.mark.parametrize("at", ["prepare", "commit", "bind"])
-def test_whoever_dies_at_any_step_leaves_what_the_next_one_completes(cell: Cell, at: str) -> None:
-    """The second layer's step kills the script: as the machine's out-of-memory killer may."""
-    program = "mount" if at == "bind" else "ctr"
-    when = "--bind" if at == "bind" else f"snapshots {at}"
-    real = cell.machine.run(f"command -v {program}").stdout.decode().strip()
-    # Whose processes these are: nobody else is in this namespace.
-    die = 'for p in /proc/[0-9]*; do [ "$(<$p/comm)" != bash ] || kill -KILL ${p#/proc/}; done'
-    cell.machine.run(
-        f"mkdir /run/deadly && cat >/run/deadly/{program} && chmod +x /run/deadly/{program}",
-        input=f"""#!/bin/bash
-if [[ "$*" == *"{when}"* ]] && echo >>/run/steps && [ $(wc -l </run/steps) = 2 ]; then
-    {f'{real} "$@"' if at == "commit" else ":"}
-    {die}
+_NO_PYTHON = "#!/bin/bash\nexit 1\n"
+# On the second of these steps whoever takes it kills the script: as the machine's out-of-memory killer may. Whose processes
+# these are: nobody else is in this namespace.
+_DIE = """others=
+    for p in /proc/[0-9]*; do
+        [ "$(<$p/comm)" != bash ] || [ ${p#/proc/} = $$ ] || others+=" ${p#/proc/}"
+    done 2>/dev/null
+    kill -KILL $others $$ 2>/dev/null"""
+_COUNT = "echo >>/run/steps && [ $(wc -l </run/steps) = 2 ]"
+_PROGRAM = """#!/bin/bash
+if [[ "$*" == *"WHEN"* ]] && COUNT; then
+    BEFORE
+    DIE
 fi
-exec {real} "$@"
-""".encode(),
-    )
+exec REAL "$@"
+"""
+_PYTHON = """#!/bin/bash
+coproc REAL { exec REAL_PYTHON "$@"; }
+while read -r line; do
+    step= && [[ $line == WHEN* ]] && COUNT && step=it
+    [ "$step WHEN" != "it prepare" ] || DIE
+    echo "$line" >&${REAL[1]} && read -r -u ${REAL[0]} answer
+    [ "$step" = "" ] || DIE
+    echo "$answer"
+done
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "by"),
+    [("prepare", "ctr"), ("commit", "ctr"), ("prepare", "python3"), ("commit", "python3"), ("bind", "mount")],
+)
+def test_whoever_dies_at_any_step_leaves_what_the_next_one_completes(cell: Cell, at: str, by: str) -> None:
+    real = cell.machine.run(f"command -v {by}").stdout.decode().strip()
+    when = {"ctr": f"snapshots {at}", "python3": at, "mount": "--bind"}[by]
+    program = _PYTHON if by == "python3" else _PROGRAM
+    for name, put in {
+        "WHEN": when,
+        "COUNT": _COUNT,
+        "DIE": f"{{ {_DIE}; }}",
+        "BEFORE": f'{real} "$@"' if at == "commit" else ":",
+        "REAL_PYTHON": real,
+        'REAL "$@"': f'{real} "$@"',
+    }.items():
+        program = program.replace(name, put)
+    for name, text in {"python3": _NO_PYTHON, by: program}.items():
+        if by == "mount" and name == "python3":
+            continue
+        cell.machine.run(
+            f"mkdir -p /run/deadly && cat >/run/deadly/{name} && chmod +x /run/deadly/{name}", text.encode()
+        )
     planned = cell.plan()
     said = cell.machine.script("seed", "5", "off", input=planned.orders(), path="/run/deadly")
     assert seeding.results(planned, said.decode())[0].outcome != "cached"
     decision, again = cell.seed()
     assert decision.outcome == "cached", again
     assert cell.rootfs() == SEEN
+
+
+@pytest.mark.parametrize(
+    "python",
+    [
+        _NO_PYTHON,
+        "#!/bin/bash\nsleep 100\n",
+        "#!/bin/bash\nread line; echo no; cat\n",
+        "#!/bin/bash\nread line; echo nonsense\n",
+    ],
+    ids=["ends", "silent", "refuses", "nonsense"],
+)
+def test_without_python_or_with_one_that_fails_ctr_does_it_all(cell: Cell, python: str) -> None:
+    script = script_of("seed").replace("read -rt 5 -u 6", "read -rt 0.5 -u 6")
+    cell.machine.run(
+        "mkdir -p /run/fakes && cat >/run/fakes/python3 && chmod +x /run/fakes/python3", python.encode()
+    )
+    planned = cell.plan()
+    done = cell.machine.run(
+        f"PATH=/run/fakes:$PATH; {shlex.join(('bash', '-c', script, 'seed', '10', 'off', ''))}",
+        planned.orders(),
+    )
+    [decision] = seeding.results(planned, done.stdout.decode())
+    assert decision.outcome == "cached", done.stdout
+    assert cell.rootfs() == SEEN
+    assert "kip-seed-" not in cell.machine.ctr("snapshots", "ls"), "nothing half-made is left"
+
+
+def test_ctr_is_not_called_for_each_layer(cell: Cell) -> None:
+    real = cell.machine.run("command -v ctr").stdout.decode().strip()
+    cell.machine.run(
+        "mkdir -p /run/fakes && cat >/run/fakes/ctr && chmod +x /run/fakes/ctr",
+        f'#!/bin/bash\necho "$3 $4" >>/run/told\nexec {real} "$@"\n'.encode(),
+    )
+    planned = cell.plan()
+    said = cell.machine.script("seed", "10", "off", input=planned.orders(), path="/run/fakes").decode()
+    assert seeding.results(planned, said)[0].outcome == "cached", said
+    told = cell.machine.run("cat /run/told").stdout.decode().split("\n")
+    assert [*filter(None, told)] == ["snapshots list", "images import"]
 
 
 def test_half_an_image_is_mounted_from_the_bottom_up_and_not_imported(cell: Cell) -> None:
