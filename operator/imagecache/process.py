@@ -190,9 +190,9 @@ def limits_of(options: ImageCacheController) -> Limits:
 
 def share_of(options: ImageCacheController) -> Share:
     """What conversions may use of this process' memory, told to people."""
-    cgroups = Path("/proc/self/cgroup").read_text()
+    cgroups = Path("/proc/self/cgroup")  # of Linux; images are added by hand elsewhere, too
     found = memory.share(
-        memory.limit_of(cgroups),
+        memory.limit_of(cgroups.read_text() if cgroups.exists() else ""),
         parallel=options.parallel,
         processors=options.processors,
         memory_bytes=options.memory,
