@@ -109,7 +109,7 @@ class EcrLogins:
         here = self._regions.setdefault(name, _Region())
         self._regions.move_to_end(name)
         idle = [known for known, other in self._regions.items() if other.asking is None and other is not here]
-        for known in idle[: len(self._regions) - _REGIONS]:
+        for known in idle[: max(0, len(self._regions) - _REGIONS)]:
             del self._regions[known]
         return here
 
@@ -118,7 +118,7 @@ class EcrLogins:
         try:
             async with self._open(region) as ecr:
                 answer = await ecr.get_authorization_token()
-            login, renew_at = self._read(answer["authorizationData"])
+            login, renew_at = self._read(answer.get("authorizationData") or [])
         except CloudError as error:
             if here.trouble is None or here.trouble.summary != error.summary:
                 log.warning("no login to ECR", region=region, error=error.summary)

@@ -134,12 +134,16 @@ async def test_who_loses_patience_does_not_take_the_answer_from_others() -> None
     assert len(ecr.asked) == 1
 
 
-async def test_made_up_regions_are_forgotten() -> None:
+async def test_made_up_regions_are_forgotten_and_as_many_as_aws_has_are_not() -> None:
     clock = ManualClock()
-    logins = EcrLogins(Ecr(clock).open, clock)
+    ecr = Ecr(clock)
+    logins = EcrLogins(ecr.open, clock)
     for number in range(200):
         await logins.of(f"region-{number}")
-    assert len(logins._regions) <= 64
+    assert len(logins._regions) == 64
+    for number in range(199, 199 - 64, -1):
+        await logins.of(f"region-{number}")
+    assert len(ecr.asked) == 200
 
 
 async def test_closing_ends_what_is_under_way() -> None:
@@ -160,12 +164,20 @@ async def settled(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_what_is_no_token_is_not_told() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"authorizationData": [{"authorizationToken": "hunter2"}]},
+        {"authorizationData": []},
+        {"ResponseMetadata": {"HTTPStatusCode": 200}},
+    ],
+)
+async def test_what_is_no_token_is_not_told(answer: dict[str, Any]) -> None:
     clock = ManualClock()
 
     class Odd(Ecr):
         async def get_authorization_token(self) -> dict[str, Any]:
-            return {"authorizationData": [{"authorizationToken": "hunter2"}]}
+            return answer
 
     with pytest.raises(Unreachable) as caught:
         await EcrLogins(Odd(clock).open, clock).of("eu-west-1")
