@@ -128,10 +128,8 @@ class Session:
 
     @asynccontextmanager
     async def ecr(self, region: str) -> AsyncIterator[EcrSdk]:
-        """A client of the registries in one region. Raises as `ec2`."""
-        settings = self._settings
-        where = {"endpoint_url": settings.endpoint_url, "verify": settings.verify_tls}
-        async with self._client("ecr", region_name=region, **where) as client:
+        """A client of the registries in one region, where `efs` would look for it. Raises as `ec2`."""
+        async with self._client("ecr", region_name=region, **self._beside_ec2()) as client:
             yield EcrSdk(client, self._observe)
 
     @asynccontextmanager

@@ -187,21 +187,28 @@ def settings(url: str, read_timeout: float = 1.0) -> SdkSettings:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "expected"),
+    ("endpoint", "efs", "ecr"),
     [
-        (None, "https://elasticfilesystem.us-east-1.amazonaws.com"),
+        (
+            None,
+            "https://elasticfilesystem.us-east-1.amazonaws.com",
+            "https://api.ecr.eu-west-1.amazonaws.com",
+        ),
         (
             "https://vpce-1.ec2.us-east-1.vpce.amazonaws.com",
             "https://elasticfilesystem.us-east-1.amazonaws.com",
+            "https://api.ecr.eu-west-1.amazonaws.com",
         ),
-        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000", "http://127.0.0.1:5000"),
     ],
 )
-async def test_efs_is_where_the_endpoint_stands_for_all_of_aws_and_else_at_its_own(
-    endpoint: str | None, expected: str
+async def test_others_than_ec2_are_where_the_endpoint_stands_for_all_of_aws_and_else_at_their_own(
+    endpoint: str | None, efs: str, ecr: str
 ) -> None:
-    async with Session(SdkSettings(region="us-east-1", endpoint_url=endpoint)).efs() as sdk:
-        assert sdk._client.meta.endpoint_url == expected
+    session = Session(SdkSettings(region="us-east-1", endpoint_url=endpoint))
+    async with session.efs() as file_systems, session.ecr("eu-west-1") as registries:
+        assert file_systems._client.meta.endpoint_url == efs
+        assert registries._client.meta.endpoint_url == ecr
 
 
 @pytest.mark.parametrize(
