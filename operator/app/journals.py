@@ -28,6 +28,8 @@ class CellJournals:
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self, cell: str, command: str, *, most_bytes: int, timeout_s: float) -> bytes:
+        if not self._cells.synced:
+            raise HttpError(503, "the node's cells are not known yet: its process has just begun; try again")
         if all(known.name != cell for known in self._cells.all()):
             raise HttpError(404, f"there is no cell {cell} of this node")
         tunnel = self._pool.get(cell)

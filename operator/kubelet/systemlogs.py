@@ -53,7 +53,8 @@ class SystemLogs(Protocol):
     """Runs a command on a cell."""
 
     async def run(self, cell: str, command: str, *, most_bytes: int, timeout_s: float) -> bytes:
-        """What it prints. Raises HttpError 404 for no cell of this node, 502 when the cell does not answer."""
+        """What it prints. Raises HttpError 404 for no cell of this node, 502 when the cell does not answer, 503 while it is
+        not known which cells there are."""
         ...
 
 

@@ -34,11 +34,11 @@ class World:
     def __init__(self) -> None:
         self.tunnels: dict[str, Tunnel] = {}
         self.links: dict[str, Any] = {}
-        cells: Any = SimpleNamespace(
-            all=lambda: [SimpleNamespace(name="kip-1"), SimpleNamespace(name="kip-2")]
+        self.cells: Any = SimpleNamespace(
+            all=lambda: [SimpleNamespace(name="kip-1"), SimpleNamespace(name="kip-2")], synced=True
         )
         links: Any = SimpleNamespace(get=self.links.get, trouble=lambda link: "no answer within 0.3 s")
-        self.journals = CellJournals(cells, self, links)  # type: ignore[arg-type]
+        self.journals = CellJournals(self.cells, self, links)  # type: ignore[arg-type]
 
     def get(self, cell: str) -> Tunnel | None:
         return self.tunnels.get(cell)
@@ -71,6 +71,14 @@ async def test_why_nobody_answers(world: World, cell: str, status: int, told: st
     with pytest.raises(HttpError) as refused:
         await world.run(cell)
     assert (refused.value.status, refused.value.message) == (status, told)
+
+
+async def test_before_the_cells_are_known_none_is_called_gone(world: World) -> None:
+    """Whoever follows the logs of one while another process takes over would stop."""
+    world.cells.all, world.cells.synced = list, False
+    with pytest.raises(HttpError, match="not known yet") as refused:
+        await world.run()
+    assert refused.value.status == 503
 
 
 async def test_a_command_that_fails_says_how(world: World) -> None:
