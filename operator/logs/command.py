@@ -99,6 +99,8 @@ def logs(
     except Forbidden as error:
         hint = "listing cells.kip.elotl.co and getting nodes/proxy have to be allowed"
         raise click.ClickException(f"{error}: {hint}") from error
+    except BrokenPipeError:  # click's: who reads our output has seen enough
+        raise
     except (LookupError, KubeError, OSError) as error:
         raise click.ClickException(str(error)) from error
 

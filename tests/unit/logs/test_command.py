@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -141,6 +142,19 @@ def test_following_ends_when_the_right_to_it_is_taken_away(
     result = run("shop/web", "--system", "--follow")
     assert result.exit_code == 1
     assert "getting nodes/proxy" in result.output
+
+
+def test_whoever_has_seen_enough_hears_no_more(
+    api: Proxied, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `kip logs … -f | head -1`."""
+
+    def closed(text: str) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(command, "_print", closed)
+    result = run("shop/web", "--system", "-f")
+    assert (result.exit_code, result.output) == (1, "")
 
 
 @pytest.mark.parametrize(
