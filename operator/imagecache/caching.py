@@ -37,10 +37,7 @@ class Fetch(Protocol):
 
 
 class Logins(Protocol):
-    """As whom images are asked for (kip.images.logins.PodLogins)."""
-
-    general: Credentials
-    """For images that no pod uses yet."""
+    """As whom pods' images are asked for (kip.images.logins.PodLogins)."""
 
     async def of(self, pod: Mapping[str, Any]) -> Credentials: ...
 
@@ -61,14 +58,17 @@ class Caching:
         fetch: Fetch,
         logins: Logins,
         *,
+        own: Credentials,
         events: Teller,
         metrics: ImageCacheMetrics,
         clock: Clock,
         trouble: Callable[[int], None],
     ) -> None:
-        """`trouble` hears that the volume is full or away, and how many bytes were to come."""
+        """`own` is for images that the configuration names. `trouble` hears that the volume is full or away, and how many
+        bytes were to come."""
         self._fetch = fetch
         self._logins = logins
+        self._own = own
         self._events = events
         self._metrics = metrics
         self._clock = clock
@@ -92,15 +92,15 @@ class Caching:
         return "done"
 
     async def _as_somebody(self, want: Want, tell: Tell) -> Done:
-        """As each of the pods in turn, until one may. A pod's credentials are those of its own pull secrets."""
+        """As each of the pods in turn, until one may; and as Kip, if the configuration names it."""
         for number, pod in enumerate(want.pods, 1):
             try:
                 credentials = await self._logins.of(pod)
                 return await self._fetch(want.reference, want.platform, credentials, tell)
             except (Denied, NotFound, CredentialError, KubeError):
-                if number == len(want.pods):
+                if number == len(want.pods) and not want.listed:
                     raise
-        return await self._fetch(want.reference, want.platform, self._logins.general, tell)
+        return await self._fetch(want.reference, want.platform, self._own, tell)
 
     async def _failed(self, want: Want, error: CachingError | RegistryError | Exception) -> Verdict:
         reason = reason_of(error)

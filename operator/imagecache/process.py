@@ -28,6 +28,7 @@ from kip.imagecache.held import ask
 from kip.imagecache.keeper import Keeper
 from kip.imagecache.memory import Share
 from kip.imagecache.queue import Queue
+from kip.images.lending import for_pods
 from kip.images.logins import EcrCredentials, PodLogins
 from kip.images.pull import ImageCache
 from kip.images.volume import Volume
@@ -128,6 +129,9 @@ def _put_together(
     volume = Volume(directory, clock)
     wanted = Wanted()
     session = Session(sdk_settings(settings.cloud.aws, settings.cloud.aws.region or ANY_REGION))
+    ecr = EcrLogins(session.ecr, clock)
+    # As their kubelets pull: what a pod could not, nobody who reads the volume shall get by naming it in one.
+    for_kubelets, _ = for_pods(ecr, settings.registries.ecr_logins)
 
     def trouble(need_bytes: int) -> None:
         controller.trouble(need_bytes)
@@ -149,11 +153,8 @@ def _put_together(
             clock,
             check_after=timedelta(seconds=options.check_tags_every),
         ),
-        PodLogins(
-            client,
-            EcrCredentials(EcrLogins(session.ecr, clock)),
-            impersonate=settings.cluster.impersonate_node,
-        ),
+        PodLogins(client, for_kubelets, impersonate=settings.cluster.impersonate_node),
+        own=EcrCredentials(ecr),
         events=EventRecorder(client, clock, component=COMPONENT, host=os.environ.get("POD_NAME", host)),
         metrics=metrics,
         clock=clock,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kip.oci.reference import InvalidName, Reference, parse
@@ -30,6 +30,8 @@ class Want:
     """`pod`: one that is bound to a virtual node; `list`: the configuration; `waiting`: a pod that is not bound yet."""
     pods: tuple[Pod, ...] = ()
     """Some that use it: it is asked for as them, one after the other, and they are told."""
+    listed: bool = False
+    """The configuration names it, whoever else wants it: then Kip's own credentials count, too."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -62,7 +64,9 @@ def wants(
     ):
         known = found.setdefault(want.key, want)
         if known is not want and _counts(known.pods, want.pods):
-            found[want.key] = Want(want.reference, want.platform, known.reason, known.pods + want.pods)
+            known = found[want.key] = replace(known, pods=known.pods + want.pods)
+        if want.listed and not known.listed:
+            found[want.key] = replace(known, listed=True)
     return tuple(found.values())
 
 
@@ -90,7 +94,7 @@ def _of_bound(pods: Iterable[Pod], architecture: Callable[[Pod], str | None]) ->
 
 def _of_list(listed: Sequence[str], platforms: Sequence[str]) -> Iterator[Want]:
     for name in _references(listed):
-        yield from (Want(name, platform, "list") for platform in platforms)
+        yield from (Want(name, platform, "list", listed=True) for platform in platforms)
 
 
 def _of_waiting(pods: Iterable[Pod], platforms: Sequence[str]) -> Iterator[Want]:

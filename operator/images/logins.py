@@ -65,7 +65,7 @@ class PodLogins:
     def __init__(self, client: ApiClient, general: Credentials, *, impersonate: bool) -> None:
         """`general` comes after what a pod has itself. Without `impersonate` Kip's own rights are used."""
         self._client = client
-        self.general = general
+        self._general = general
         self._impersonate = impersonate
 
     async def of(self, pod: Mapping[str, Any]) -> Credentials:
@@ -79,7 +79,7 @@ class PodLogins:
         names = [entry.get("name") for entry in spec.get("imagePullSecrets") or ()]
         node = spec.get("nodeName")
         found = await asyncio.gather(*(self._secret(namespace, name, node) for name in names if name))
-        return Both(credentials.from_secrets(filter(None, found)), self.general)
+        return Both(credentials.from_secrets(filter(None, found)), self._general)
 
     async def _secret(self, namespace: str, name: str, node: str | None) -> Mapping[str, Any] | None:
         as_node = (

@@ -32,7 +32,6 @@ class Bench:
     """Every outside of it is here; pods are allowed what `may` says."""
 
     def __init__(self) -> None:
-        self.general: Credentials = ANONYMOUS
         self.told: list[tuple[str, str, str, str]] = []
         self.asked_as: list[str] = []
         self.may: dict[str, Done | Exception] = {}
@@ -42,6 +41,7 @@ class Bench:
         self.caching = Caching(
             self.fetch,
             self,
+            own=ANONYMOUS,
             events=self,
             metrics=self.metrics,
             clock=ManualClock(),
@@ -119,6 +119,15 @@ async def test_a_listed_image_is_asked_for_without_a_pod(bench: Bench) -> None:
     bench.may["nobody"] = Done("sha256:1", 1, 1.0)
     assert await bench.see_to(reason="list") == "done"
     assert bench.asked_as == ["nobody"]
+
+
+async def test_a_listed_image_is_asked_for_as_kip_where_no_pod_may(bench: Bench) -> None:
+    bench.may["nobody"] = Done("sha256:1", 1, 1.0)
+    bench.unreadable = {"bob"}
+    assert (
+        await bench.caching(Want(APP, "linux/amd64", "pod", (pod("ann"), pod("bob")), listed=True)) == "done"
+    )
+    assert bench.asked_as == ["ann", "nobody"]
 
 
 @pytest.mark.parametrize(

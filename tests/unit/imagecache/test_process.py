@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from tests.doubles.registry import LocalRegistry, layer
 
 from kip.cells.repository import CELLS_PATH
-from kip.config import ImageCacheController, Settings
+from kip.config import EcrLogins, ImageCacheController, Settings
 from kip.imagecache import process
 from kip.images.volume import Volume
 from kip.kube.client import ApiClient
@@ -80,7 +82,7 @@ async def start(
 
     monkeypatch.setattr(process.ApiClient, "connect", connect)
 
-    async def begin(**options: Any) -> Running:
+    async def begin(ecr_logins: EcrLogins | None = None, **options: Any) -> Running:
         health = free_ports({"any": 21_000 + len(tasks)}, used=())["any"]
         directory = tmp_path / "cache"
         directory.mkdir(exist_ok=True)
@@ -94,7 +96,9 @@ async def start(
         settings = settings.model_copy(
             update={
                 "cells": cells,
-                "registries": settings.registries.model_copy(update={"mirrors": {"*": (registry.url,)}}),
+                "registries": settings.registries.model_copy(
+                    update={"mirrors": {"*": (registry.url,)}, "ecr_logins": ecr_logins or EcrLogins()}
+                ),
                 "health": settings.health.model_copy(update={"listen_address": "127.0.0.1", "port": health}),
             }
         )
@@ -153,3 +157,53 @@ async def test_listed_images_and_those_of_waiting_pods(registry: LocalRegistry, 
         return len(await running.volume.references()) == 2
 
     await running.until("both are cached", both)
+
+
+ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com/team"
+
+
+@pytest.fixture
+def role(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kip's own login to ECR, which the registry wants."""
+    registry.accounts(**{ECR: {"username": "AWS", "password": "of-the-role", "scheme": "basic"}})
+
+    class Ecr:
+        async def get_authorization_token(self) -> dict[str, Any]:
+            token = base64.b64encode(b"AWS:of-the-role").decode()
+            until = SystemClock().now() + timedelta(hours=12)
+            return {"authorizationData": [{"authorizationToken": token, "expiresAt": until}]}
+
+    @asynccontextmanager
+    async def ecr(_session: Any, _region: str) -> AsyncIterator[Ecr]:
+        yield Ecr()
+
+    monkeypatch.setattr(process.Session, "ecr", ecr)
+
+
+@pytest.mark.usefixtures("role")
+@pytest.mark.parametrize(
+    ("logins", "reason"),
+    [
+        (EcrLogins(), "ImageCached"),
+        (EcrLogins(accounts=["123456789012"]), "ImageCached"),
+        (EcrLogins(accounts=["210987654321"]), "ImageDenied"),
+        (EcrLogins(enabled=False), "ImageDenied"),
+    ],
+    ids=["all", "ours", "theirs", "off"],
+)
+async def test_kips_role_counts_for_pods_where_their_kubelets_get_its_login(
+    registry: LocalRegistry, start: Start, logins: EcrLogins, reason: str
+) -> None:
+    """Or a pod could have brought onto the volume what it may not pull, for whoever reads that."""
+    for name in (f"{ECR}/app:1", f"{ECR}/listed:1"):
+        registry.image(name, layer(a=name.encode()))
+    running = await start(ecr_logins=logins, images=(f"{ECR}/listed:1",))
+    await running.cell(await running.pod("web", f"{ECR}/app:1"), "t3.small")
+    event = await running.event(reason)
+    assert event["involvedObject"]["name"] == "web"
+
+    async def listed() -> Any:
+        return await running.volume.reference(f"{ECR}/listed:1")
+
+    await running.until("the listed image is there in any case", listed)
+    assert (await running.volume.reference(f"{ECR}/app:1") is not None) == (reason == "ImageCached")

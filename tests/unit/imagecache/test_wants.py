@@ -69,5 +69,13 @@ def test_what_runs_comes_before_the_list_and_that_before_what_waits() -> None:
     ]
 
 
+def test_what_is_listed_is_so_however_many_pods_have_it() -> None:
+    many = [pod(str(number), "quay.io/a") for number in range(30)]
+    [amd64, arm64] = found(*many, listed=("quay.io/a",))
+    assert [(want.reason, want.listed) for want in (amd64, arm64)] == [("pod", True), ("list", True)]
+    assert len(amd64.pods) < 30
+    assert not found(*many)[0].listed
+
+
 def test_what_is_no_name_is_left_out() -> None:
     assert not found(pod("a", "NOT A NAME"))
