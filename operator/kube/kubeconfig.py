@@ -44,7 +44,7 @@ async def _load_files(paths: str, configuration: k8s.Configuration) -> None:
         raise ConfigException(
             f"kubeconfig {paths} wants {error.filename!r} run for credentials: not found"
         ) from error
-    except PermissionError as error:
+    except OSError as error:
         raise ConfigException(f"kubeconfig {paths}: {error.filename}: {error.strerror}") from error
     except ConfigException as error:
         raise ConfigException(f"kubeconfig {paths}: {_plain(str(error))}") from error

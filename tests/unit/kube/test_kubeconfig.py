@@ -60,6 +60,17 @@ async def test_what_is_wrong_is_one_sentence(
     assert capfd.readouterr().err == ""
 
 
+async def test_what_the_system_refuses(tmp_path: Path) -> None:
+    with pytest.raises(ConfigException, match=f"kubeconfig {tmp_path}: {tmp_path}: Is a directory"):
+        await kubeconfig.load(tmp_path)
+    plugin, file = tmp_path / "plugin", tmp_path / "config"
+    plugin.write_bytes(b"\x7fELF of another machine")
+    plugin.chmod(0o755)
+    file.write_text(config(str(plugin)))
+    with pytest.raises(ConfigException, match=f"kubeconfig {file}: {plugin}: Exec format error"):
+        await kubeconfig.load(file)
+
+
 async def test_none_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/a:{tmp_path}/b")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
