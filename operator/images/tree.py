@@ -174,8 +174,8 @@ class Tree:
         parent.children[name] = Directory(attributes=attributes)
 
     def _link(self, parent: Directory, name: bytes, entry: Entry) -> Inode | None:
-        """The inode that has a new name by it. containerd gives it the attributes of the link's header, and the kernel takes
-        capabilities from a file whose owner is set."""
+        """The inode that has a new name by it; None for a whiteout, which containerd links as any other device. containerd
+        gives it the attributes of the link's header, and the kernel takes capabilities from a file whose owner is set."""
         old = parent.children.pop(name, None)
         self._parent = None
         target = self._target(entry.link)
@@ -183,6 +183,10 @@ class Tree:
             raise LayerRefused(
                 f"{shown(entry.name)} is a hard link to {shown(entry.link)}, which is no file of this layer"
             )
+        if isinstance(target, Whiteout):
+            self.stale = self.stale or (old is not None and _has_inodes(old))
+            parent.children[name] = target
+            return None
         changed, before = attributes_of(entry, target.kind), target.attributes
         kept = {key: value for key, value in before.xattrs.items() if key != _CAPABILITY}
         changed.xattrs = {**kept, **changed.xattrs}
@@ -196,11 +200,11 @@ class Tree:
         parent.children[name] = target
         return None if old is target else target
 
-    def _target(self, link: bytes) -> Inode | None:
+    def _target(self, link: bytes) -> Inode | Whiteout | None:
         parts = _clean_target(link)
         directory = self._lookup(parts[:-1]) if parts else None
         node = directory.children.get(parts[-1]) if directory else None
-        return node if isinstance(node, Inode) else None
+        return None if isinstance(node, Directory) else node
 
     def _directory(self, parts: list[bytes]) -> tuple[bytes, Directory]:
         """The directory with that path, made if it is missing, and its path without symbolic links."""

@@ -165,6 +165,7 @@ async def test_all_that_layers_have(volume: Volume, tmp_path: Path, kind: int) -
         pytest.param((file("a", b"1"), file(".wh.a")), id="a whiteout of what the layer itself has"),
         pytest.param((file(".wh.a"), file("a", b"1")), id="a file after its whiteout"),
         pytest.param((file("d/.wh.a"), directory("d/a"), file("d/a/b")), id="a directory after its whiteout"),
+        pytest.param((file("d/.wh.a"), file("b"), link("b", "d/a")), id="a hard link to a whiteout"),
         pytest.param(
             (file("a", xattrs={"trusted.overlay.opaque": "y", "user.overlay.x": "y"}),),
             id="trusted attributes",

@@ -200,15 +200,15 @@ def _found(path: bytes, status: os.stat_result, names: Sequence[str], times: boo
     elif stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
         content = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
     whiteout = content == "0:0" and stat.S_ISCHR(status.st_mode)
-    xattrs = tuple((key, os.getxattr(path, key, follow_symlinks=False)) for key in _xattrs(path))
+    xattrs = [] if whiteout else _xattrs(path)  # nobody sees a whiteout, but what it hides
     return Found(
         stat.filemode(status.st_mode)[0],
         "" if whiteout else f"{stat.S_IMODE(status.st_mode):o}",
         (0, 0) if whiteout else (status.st_uid, status.st_gid),
         int(status.st_mtime) if not whiteout and (times or not stat.S_ISDIR(status.st_mode)) else None,
-        xattrs,
+        tuple((key, os.getxattr(path, key, follow_symlinks=False)) for key in xattrs),
         content,
-        () if stat.S_ISDIR(status.st_mode) else tuple(names),
+        () if whiteout or stat.S_ISDIR(status.st_mode) else tuple(names),
     )
 
 
