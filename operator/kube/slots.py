@@ -21,6 +21,11 @@ def patiently() -> Iterator[None]:
         _patient.reset(token)
 
 
+def is_patient() -> bool:
+    """Whether we are in such a block."""
+    return _patient.get()
+
+
 class Slots:
     """At most `most` at once, in the order of their coming.
 
@@ -37,7 +42,7 @@ class Slots:
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
         """A place, for as long as the block lasts."""
-        patient = _patient.get()
+        patient = is_patient()
         await self._take(patient)
         try:
             yield

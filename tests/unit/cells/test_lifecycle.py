@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from kip.cloud.errors import (
     TokenConflict,
     Unreachable,
 )
+from kip.kube.slots import is_patient
 from kip.observe.definitions import START_STAGES
 from kip.pods.annotations import Layer
 
@@ -595,6 +597,26 @@ async def test_an_annotation_that_nobody_knows_is_warned_of(world):
         "Warning",
         "annotation pod.elotl.co/lauch-type has no effect: did you mean pod.elotl.co/launch-type?",
     )
+
+
+async def test_of_a_cell_only_that_it_was_launched_is_written_when_there_is_time(world, monkeypatch):
+    """Its pod waits for all else; and who is killed before that finds the instance by the intent."""
+    written, request = [], world.api.request
+
+    async def watched(method, path, **options):
+        if method == "PATCH" and path.startswith(f"{CELLS_PATH}/") and path.endswith("/status"):
+            status = json.loads(options["body"])["status"]
+            written.append((bool(status["launch"]), bool(status["instanceID"]), is_patient()))
+        return await request(method, path, **options)
+
+    monkeypatch.setattr(world.api, "request", watched)
+    world.begin()
+    await world.pod("web")
+    await world.until("running", lambda: world.serving("web"))
+    asked, launched, *later = written
+    assert (asked, launched) == ((True, False, False), (True, True, True))
+    assert later
+    assert not any(patient for *_, patient in later)
 
 
 async def test_a_pod_on_hardware_of_its_own_says_so(world):

@@ -9,6 +9,7 @@ import pytest
 
 from kip.kube.events import EventRecorder, Limit
 from kip.kube.fake import FakeApi
+from kip.kube.slots import is_patient
 from kip.model.clock import ManualClock, settle
 
 POD = {"metadata": {"name": "web", "namespace": "shop", "uid": "u-1"}}
@@ -172,3 +173,21 @@ async def test_too_many_events_are_dropped_and_may_be_told_later(clock):
     await recorded(api, 2001)
     writing.cancel()
     await asyncio.wait([writing])
+
+
+async def test_in_the_background_they_let_other_writes_go_first(clock):
+    patient = []
+
+    class Api(FakeApi):
+        async def request(self, method, path, **options):
+            patient.append(is_patient())
+            return await super().request(method, path, **options)
+
+    recorder = EventRecorder(Api(clock=clock), clock, component="kip", host="kip-provider-0")
+    running = asyncio.create_task(recorder.run())
+    await settle()
+    await recorder.tell(POD, "Normal", "CellLaunched", "i-1")
+    await settle()
+    running.cancel()
+    assert patient == [True]
+    assert not is_patient()
