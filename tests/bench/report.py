@@ -290,7 +290,8 @@ def _method(results: Results) -> Iterable[str]:
     yield (
         "- *Pod created* is when the request is sent that creates it, so the API server's and the scheduler's time is in "
         "every number. *Received* is the arrival at the EC2 endpoint. For the launches instances are left pending, so that "
-        "no boot takes processor time; one at a time they come no faster than EC2 admits calls, two a second. p99 is by nearest rank: of fewer than 100 samples, the worst."
+        "no boot takes processor time; one at a time they come no faster than EC2 admits calls, two a second. p99 is by "
+        "nearest rank: of fewer than 100 samples, the worst."
     )
     yield (
         "- For the pods at once the operator works with a second EC2 endpoint, whose network has room for so many "
