@@ -19,9 +19,8 @@ _READS = frozenset(("GET", "HEAD"))
 # some hundred seats for all of them together (kube-controller-manager limits itself to far fewer). One on two processors
 # does no more with a hundred at a time, but answers each so late that some time out, the Lease among them.
 _WRITES_AT_ONCE = 32
-# Of what has time (kip.kube.slots.patiently), while there is other work: as many as client-go's recorders and kopf's posters
-# would have under way.
-_PATIENT_AT_ONCE = 4
+# Of what has time (kip.kube.slots.patiently), while there is other work: one that is always under way is late, not lost.
+_PATIENT_AT_ONCE = 1
 
 
 class FencedClient(ApiClient):

@@ -41,7 +41,7 @@ class Ec2Side:
             clock,
             mark=mark,
             abandon=self.routes.abandon,
-            give_way=lambda: state.queue.wait_quiet(at_most_s=SWEEP_S),
+            give_way=lambda: state.queue.wait_quiet(at_most_s=2 * SWEEP_S),
         )
 
     def loops(self) -> Loops:
