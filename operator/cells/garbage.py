@@ -14,15 +14,12 @@ from kip.cloud.errors import CloudError
 from kip.kube.errors import KubeError
 from kip.model.cell import Cell
 from kip.model.clock import Clock
+from kip.model.giveway import GiveWay, at_once
 
 log = structlog.get_logger(__name__)
 
 # An instance can be lost or orphaned only by a crash or from outside; a spot notice gives two minutes.
 SWEEP_S = 10.0
-
-
-async def _at_once() -> None:
-    """There always is time."""
 
 
 class Sweeper:
@@ -36,7 +33,7 @@ class Sweeper:
         *,
         mark: Callable[[str], None],
         abandon: Callable[[Collection[Instance]], Awaitable[None]],
-        give_way: Callable[[], Awaitable[None]] = _at_once,
+        give_way: GiveWay = at_once,
         period_s: float = SWEEP_S,
     ) -> None:
         """`abandon` hears of instances that belong to nobody before they are ended. `give_way` returns when there is time

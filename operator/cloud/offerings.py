@@ -15,6 +15,7 @@ from kip.cloud import shapes
 from kip.cloud.ratelimit import Rate, RateLimiter
 from kip.cloud.sdk import Answer, Ec2Sdk
 from kip.model.clock import Clock
+from kip.model.giveway import GiveWay, at_once
 from kip.model.instance_type import InstanceType
 
 log = structlog.get_logger(__name__)
@@ -44,7 +45,7 @@ class Ec2Offerings:
         clock: Clock,
         *,
         calls: Rate = CALLS,
-        give_way: Callable[[], Awaitable[None]] | None = None,
+        give_way: GiveWay = at_once,
     ) -> None:
         """`give_way` returns when there is time for a page, whose reading keeps the event loop for a tenth of a second."""
         self._sdk = sdk
@@ -96,8 +97,7 @@ class Ec2Offerings:
     async def _all(self, call: Page, key: str, **parameters: object) -> AsyncIterator[Answer]:
         token = ""
         while True:
-            if self._give_way is not None:
-                await self._give_way()
+            await self._give_way()
             await self._calls.take()
             page = await call(**parameters, **({"NextToken": token} if token else {}))
             for entry in page.get(key) or ():

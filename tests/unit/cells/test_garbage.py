@@ -19,13 +19,14 @@ from kip.kube.fake import FakeApi
 from kip.model import names
 from kip.model.cell import LAUNCHED, new_cell_object
 from kip.model.clock import ManualClock
+from kip.model.giveway import GiveWay, at_once
 
 NODE = "kip-provider-0"
 TAGS = {names.TAG_CLUSTER: "blue", names.TAG_NODE: NODE}
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, give_way: GiveWay = at_once) -> None:
         self.clock = ManualClock()
         self.api = FakeApi(clock=self.clock)
         self.cloud = FakeCloud(clock=self.clock)
@@ -34,7 +35,12 @@ class World:
         self.marked: list[str] = []
         self.routes = RouteKeeper(self.cloud, self.cloud, self.cells, self.clock, mark=self.marked.append)
         self.sweeper = Sweeper(
-            self.fleet, self.cells, self.clock, mark=self.marked.append, abandon=self.routes.abandon
+            self.fleet,
+            self.cells,
+            self.clock,
+            mark=self.marked.append,
+            abandon=self.routes.abandon,
+            give_way=give_way,
         )
 
     async def instance(self, token: str, tags: dict | None = None):
@@ -306,21 +312,14 @@ async def test_while_a_cell_cannot_be_read_no_instance_is_taken_for_an_orphan(wo
     assert await world.sweeper.sweep() == [stray.id]
 
 
-async def test_a_sweep_waits_until_there_is_time(world):
+async def test_a_sweep_waits_until_there_is_time():
     busy = asyncio.Event()
 
     async def give_way() -> None:
         busy.set()
         await world.clock.sleep(7)
 
-    world.sweeper = Sweeper(
-        world.fleet,
-        world.cells,
-        world.clock,
-        mark=world.marked.append,
-        abandon=world.routes.abandon,
-        give_way=give_way,
-    )
+    world = World(give_way)
     running = asyncio.create_task(world.sweeper.run())
     await world.clock.advance(SWEEP_S)
     await asyncio.wait_for(busy.wait(), 5)
